@@ -1,0 +1,35 @@
+"""What the outbox raises. Each class says what the caller should answer; none carries internals to a client."""
+
+from datetime import timedelta
+
+
+class OutboxError(Exception):
+    """Root of what this package raises."""
+
+
+class Unavailable(OutboxError):
+    """Neither the queue nor the journal could take it, or an answer needs a store that is away.
+
+    Temporary by definition: HTTP 503 with Retry-After, SMTP 451 4.3.0.
+    """
+
+    def __init__(self, what: str, retry_after: timedelta = timedelta(seconds=1)) -> None:
+        super().__init__(what)
+        self.retry_after = retry_after
+
+
+class IdempotencyConflict(OutboxError):
+    """The key was used within its retention for another request: HTTP 409 invalid_idempotent_request."""
+
+
+class KeyUnknown(OutboxError):
+    """No such API key, and the policy is fresh enough to say so: HTTP 401, SMTP 535 5.7.8."""
+
+
+class Gap(OutboxError):
+    """Events are missing between two numbers: an alarm, never a silent skip."""
+
+    def __init__(self, expected: int, found: int | None) -> None:
+        super().__init__(f"event {expected} is missing" + (f", the next one is {found}" if found else ""))
+        self.expected = expected
+        self.found = found

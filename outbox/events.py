@@ -1,0 +1,87 @@
+"""What happened, as facts in the past tense. The history is a view of these; nothing else is ever written to it.
+
+An event is a JSON object with `kind`, `at` (ms), `id` (the message) and the fields of its kind, one function each.
+Its number is its place in the stream: numbers are consecutive from 1, so that a gap shows.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from outbox.message import Attempt, Claim, Message
+from runtime.clock import to_ms
+
+Fields = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event as read back: its number and its fields."""
+
+    number: int
+    fields: Fields
+
+    @property
+    def kind(self) -> str:
+        """The kind, one of the function names below."""
+        return str(self.fields["kind"])
+
+
+def _encode(kind: str, at: datetime, message_id: str, **fields: Any) -> bytes:
+    return orjson.dumps({"kind": kind, "at": to_ms(at), "id": message_id, **fields})
+
+
+def accepted(message: Message) -> bytes:
+    """The message is ours now; carries all of it but the content."""
+    return _encode("accepted", message.created_at, message.id, message=message.to_dict())
+
+
+def attempted(claim: Claim, attempt: Attempt, *, at: datetime, worker: str, next_attempt_at: datetime | None) -> bytes:
+    """One attempt was settled; carries an outcome per recipient, the peer, TLS and the time of each step."""
+    return _encode(
+        "attempted",
+        at,
+        claim.message.id,
+        delivery=claim.index,
+        lane=claim.lane,
+        number=claim.attempts + 1,
+        worker=worker,
+        started_at=to_ms(attempt.started_at),
+        route=attempt.route,
+        peer=attempt.peer,
+        tls=attempt.tls,
+        steps={step: round(ms, 2) for step, ms in attempt.steps},
+        possible_duplicate=claim.possible_duplicate,
+        next_attempt_at=to_ms(next_attempt_at) if next_attempt_at else None,
+        outcomes=[
+            {"recipient": o.recipient, "state": o.state, "code": o.code, "status": o.status, "text": o.text}
+            for o in attempt.outcomes
+        ],
+    )
+
+
+def complained(message_id: str, recipients: tuple[int, ...], *, at: datetime) -> bytes:
+    """Recipients marked the mail as spam."""
+    return _encode("complained", at, message_id, recipients=recipients)
+
+
+def rescheduled(message_id: str, scheduled_at: datetime, *, at: datetime) -> bytes:
+    """The client moved a scheduled message."""
+    return _encode("rescheduled", at, message_id, scheduled_at=to_ms(scheduled_at))
+
+
+def cancelled(message_id: str, *, at: datetime) -> bytes:
+    """The client cancelled the message before any attempt was under way."""
+    return _encode("cancelled", at, message_id)
+
+
+def policy_changed(kind: str, name: str, value: Fields | None, *, at: datetime) -> bytes:
+    """A policy object (API key, domain, ...) was set, or removed when `value` is None. Holds no secret."""
+    return _encode("policy_changed", at, "", object=kind, name=name, value=value)
+
+
+# `released` and `held` are written by reap.lua and release.lua, which know which leases were lost:
+#   {"kind": "released", "at", "id", "delivery", "reason": "lease_expired" | "shutdown", "possible_duplicate"}
+#   {"kind": "held", "at", "id", "delivery", "reason": "leases_lost"}

@@ -1,0 +1,151 @@
+"""The shared nouns: a message, its recipients, its deliveries, and the outcome of an attempt. All frozen.
+
+The content (RFC 5322 octets) travels beside the message, never inside it: it is large and seldom needed.
+"""
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, Literal, Self
+
+import orjson
+
+from outbox.states import State
+from runtime.clock import from_ms, to_ms
+
+RecipientKind = Literal["to", "cc", "bcc", "envelope"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """A forward-path (RFC 5321 section 2.3.5) and the field that named it; `envelope` when SMTP gave it."""
+
+    address: str
+    kind: RecipientKind
+
+    @property
+    def domain(self) -> str:
+        """The lower-case domain, as an A-label where it is internationalised: the name of its lane."""
+        domain = self.address.rpartition("@")[2].lower()
+        return domain if domain.isascii() else domain.encode("idna").decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """The recipients of one message in one lane: the unit that is claimed, sent in one transaction and settled."""
+
+    index: int
+    lane: str
+    recipients: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What was accepted, less its content. `to`, `cc`, `bcc`, `reply_to` are as the client wrote them, for display."""
+
+    id: str
+    created_at: datetime
+    via: Literal["http", "smtp"]
+    key_id: str
+    reverse_path: str
+    recipients: tuple[Recipient, ...]
+    sender: str
+    to: tuple[str, ...] = ()
+    cc: tuple[str, ...] = ()
+    bcc: tuple[str, ...] = ()
+    reply_to: tuple[str, ...] = ()
+    subject: str = ""
+    tags: tuple[tuple[str, str], ...] = ()
+    message_id_header: str = ""
+    scheduled_at: datetime | None = None
+    size: int = 0
+    text_derived: bool = False  # the text part was made from the html, and is not shown as the client's
+    smtputf8: bool = False  # the envelope or the headers need RFC 6531
+
+    def deliveries(self) -> tuple[Delivery, ...]:
+        """One delivery per recipient domain, in order of first appearance."""
+        lanes: dict[str, list[int]] = {}
+        for index, recipient in enumerate(self.recipients):
+            lanes.setdefault(recipient.domain, []).append(index)
+        return tuple(Delivery(k, lane, tuple(members)) for k, (lane, members) in enumerate(lanes.items()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form: instants as milliseconds, recipients as [address, kind]."""
+        fields = asdict(self)
+        fields["created_at"] = to_ms(self.created_at)
+        fields["scheduled_at"] = to_ms(self.scheduled_at) if self.scheduled_at else None
+        fields["recipients"] = [[r.address, r.kind] for r in self.recipients]
+        return fields
+
+    def to_json(self) -> bytes:
+        """`to_dict` as bytes."""
+        return orjson.dumps(self.to_dict())
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Self:
+        """The inverse of `to_dict`; fields of a newer version are left aside."""
+        known = {name: fields[name] for name in cls.__dataclass_fields__ if name in fields}
+        known["created_at"] = from_ms(fields["created_at"])
+        known["scheduled_at"] = from_ms(fields["scheduled_at"]) if fields.get("scheduled_at") else None
+        known["recipients"] = tuple(Recipient(address, kind) for address, kind in fields["recipients"])
+        known["tags"] = tuple((name, value) for name, value in fields.get("tags", ()))
+        for name in ("to", "cc", "bcc", "reply_to"):
+            known[name] = tuple(fields.get(name, ()))
+        return cls(**known)
+
+    @classmethod
+    def from_json(cls, raw: bytes | str) -> Self:
+        """The inverse of `to_json`."""
+        return cls.from_dict(orjson.loads(raw))
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one attempt ended for one recipient. `state` is what the recipient moves to.
+
+    `code` is the reply code (RFC 5321) or 0 if there was none; `status` the enhanced status code (RFC 3463).
+    """
+
+    recipient: int
+    state: State
+    code: int = 0
+    status: str = ""
+    text: str = ""
+
+    @property
+    def error(self) -> str:
+        """A short, bounded word for grouping in the backlog; empty when delivered."""
+        if self.state is State.DELIVERED:
+            return ""
+        return f"{self.code or '-'} {self.status} {self.text}"[:80].strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try at one delivery: when, where, how long each step took, and an outcome per recipient."""
+
+    started_at: datetime
+    route: str  # mailbox | smarthost | mx | simulator
+    outcomes: tuple[Outcome, ...]
+    peer: str = ""  # host[address]:port of the next hop, as in a Postfix relay= log
+    tls: str = ""  # protocol and cipher, empty for plaintext
+    steps: tuple[tuple[str, float], ...] = ()  # (step, milliseconds): dns, connect, tls, mail, rcpt, data, dot
+    complained: bool = False  # the simulator's complaint, which follows a delivery
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A delivery under a lease. `token` fences: a settle with another token changes nothing."""
+
+    message: Message
+    content: bytes
+    index: int
+    lane: str
+    recipients: tuple[int, ...]  # those still to be tried
+    attempts: int  # earlier attempts that were settled
+    token: int
+    possible_duplicate: bool  # an earlier lease was lost, so the next hop may have it already
+
+    @property
+    def delivery_id(self) -> str:
+        """`<message id>/<index>`: the member of lanes and leases."""
+        return f"{self.message.id}/{self.index}"

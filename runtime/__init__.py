@@ -1,0 +1,1 @@
+"""The leaf: settings, clock, logs, metrics, connections. Imports nothing of ours."""

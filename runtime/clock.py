@@ -1,0 +1,23 @@
+"""Time as this project passes it round: aware UTC instants in code, integer milliseconds on the wire."""
+
+from datetime import UTC, datetime, timedelta
+
+
+def now() -> datetime:
+    """The wall clock, aware UTC. Pure code takes ``now`` as an argument and never calls this."""
+    return datetime.now(UTC)
+
+
+def to_ms(instant: datetime) -> int:
+    """Milliseconds since the epoch: the form in which Redis scores, journals and events carry an instant."""
+    return round(instant.timestamp() * 1000)
+
+
+def from_ms(ms: float | str | bytes) -> datetime:
+    """The aware UTC instant of `ms` milliseconds since the epoch."""
+    return datetime.fromtimestamp(float(ms) / 1000, UTC)
+
+
+def ms_of(duration: timedelta) -> int:
+    """A duration in whole milliseconds."""
+    return round(duration.total_seconds() * 1000)

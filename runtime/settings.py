@@ -1,0 +1,135 @@
+"""Every setting of every process, read once from ``NIGHTMAIL_*`` and validated before anything starts.
+
+Defaults are those of production. `nightmail up` overrides what an embedded stack needs (see nightmail/embedded.py).
+Durations are seconds in the environment (``NIGHTMAIL_LEASE=20``) and timedeltas in code.
+"""
+
+import socket
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Positive = Annotated[int, Field(gt=0)]
+
+
+class Settings(BaseSettings):
+    """One value object for all processes; each process reads the part it needs."""
+
+    model_config = SettingsConfigDict(env_prefix="NIGHTMAIL_", frozen=True, extra="ignore")
+
+    # Where
+    data_dir: Path = Field(Path("var"), description="Folder of everything this machine keeps: journals, stores, logs.")
+    node: str = Field(default_factory=socket.gethostname, description="Name of this machine, unique among the nodes.")
+    host: str = Field("127.0.0.1", description="Address that every listener binds.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+
+    # Ports
+    api_port: Port = Field(8420, description="HTTP: send API, and the front door of the control API.")
+    control_port: Port = Field(8421, description="HTTP: control API; the send API forwards to it.")
+    smtp_port: Port = Field(2587, description="SMTP submission with STARTTLS.")
+    smtps_port: Port = Field(2465, description="SMTP submission with implicit TLS (RFC 8314).")
+    mailbox_smtp_port: Port = Field(2525, description="SMTP of the development mailbox.")
+    mailbox_port: Port = Field(8425, description="HTTP view of the development mailbox.")
+    valkey_port: Port = Field(6420, description="Embedded Valkey (`nightmail up` only).")
+    probe_port: Port = Field(0, description="/livez and /metrics of a process that serves no HTTP; 0 is off.")
+
+    # Stores
+    redis_url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379/0"), description="The queue: Redis >= 6.2 or Valkey."
+    )
+    queue_prefix: str = Field("nm", pattern=r"^[a-z0-9_-]+$", description="Prefix of our keys, also their hash tag.")
+    redis_timeout: timedelta = Field(
+        timedelta(milliseconds=250), description="Longest wait for one append to the queue."
+    )
+    database_url: SecretStr | None = Field(None, description="SQLAlchemy URL; unset: SQLite in the data folder.")
+    database_pool: Positive = Field(4, description="Most database connections of one process.")
+    database_acquire_timeout: timedelta = Field(timedelta(seconds=1), description="Longest wait for a connection.")
+    secret: SecretStr | None = Field(
+        None, description="Key of derived ids, the same on every node; unset: `secret` file."
+    )
+
+    # Accepting
+    control_url: str | None = Field(None, description="Where the send API finds the control API; unset: host and port.")
+    max_message_bytes: Positive = Field(40 * 1024 * 1024, description="Largest message, and largest HTTP body.")
+    max_recipients: Positive = Field(50, description="Most recipients of one message.")
+    max_batch: Positive = Field(100, description="Most messages of one POST /emails/batch.")
+    rate_limit: Positive = Field(1000, description="Requests per second and API key, unless the key has its own.")
+    verified_domains_only: bool = Field(True, description="Refuse senders whose domain is not verified.")
+    refuse_reserved_recipients: bool = Field(
+        True, description="Refuse recipients at example.com and other reserved names."
+    )
+    idempotency_retention: timedelta = Field(
+        timedelta(hours=24), description="How long an Idempotency-Key is remembered."
+    )
+    schedule_horizon: timedelta = Field(timedelta(days=30), description="How far ahead scheduled_at may lie.")
+
+    # SMTP submission
+    smtp_hostname: str = Field(
+        default_factory=socket.gethostname, description="Name in our banner, EHLO and Message-IDs."
+    )
+    tls_cert: Path | None = Field(
+        None, description="Certificate chain (PEM) of SMTP; unset: self-signed, made at start."
+    )
+    tls_key: Path | None = Field(None, description="Private key (PEM) of tls_cert.")
+    smtp_bare_newline: Literal["refuse", "normalise"] = Field("refuse", description="Bare CR or LF in content.")
+    smtp_max_connections: Positive = Field(1000, description="Most SMTP connections of one process.")
+    smtp_max_connections_per_host: Positive = Field(200, description="Most SMTP connections from one address.")
+    smtp_auth_tries: Positive = Field(3, description="Failed AUTH commands before 421.")
+    smtp_timeout: timedelta = Field(
+        timedelta(minutes=5), description="Idle time before 421 (RFC 5321 section 4.5.3.2)."
+    )
+
+    # Delivery
+    route: Literal["mx", "smarthost", "mailbox"] = Field("mx", description="Next hop of every message.")
+    smarthost_host: str = Field("", description="Next hop when the route is `smarthost`.")
+    smarthost_port: Port = Field(587, description="Its port.")
+    smarthost_tls: Literal["none", "starttls", "implicit"] = Field(
+        "starttls", description="TLS to the smarthost, verified."
+    )
+    smarthost_user: str = Field("", description="AUTH user at the smarthost; empty: no AUTH.")
+    smarthost_password: SecretStr = Field(SecretStr(""), description="AUTH password at the smarthost.")
+    retry_first: timedelta = Field(timedelta(minutes=5), description="Delay before the first retry; doubles each time.")
+    retry_max: timedelta = Field(timedelta(hours=4), description="Longest delay between retries.")
+    expire_after: timedelta = Field(timedelta(days=3), description="Age at which a deferred recipient fails (4.4.7).")
+    lease: timedelta = Field(
+        timedelta(seconds=20), description="How long a claim hides a delivery; renewed while sending."
+    )
+    claim_batch: Positive = Field(20, description="Most deliveries in one claim.")
+    lane_connections: Positive = Field(10, description="Most connections to one lane, over all workers.")
+    worker_connections: Positive = Field(50, description="Most outgoing connections of one worker.")
+    drain_slice: timedelta = Field(timedelta(seconds=30), description="How long one drain job runs before it ends.")
+    workers: Positive = Field(1, description="Drain workers that `nightmail up` starts.")
+    max_releases: Positive = Field(5, description="Expired leases after which a delivery is held for a person.")
+
+    # Recording and keeping
+    recent_retention: timedelta = Field(
+        timedelta(minutes=10), description="How long an ended message stays readable in the queue."
+    )
+    recorder_batch: Positive = Field(1000, description="Most events in one database transaction.")
+    stream_keep: Positive = Field(10_000, description="Archived events kept in the queue for a quick catch-up.")
+    chaos: bool = Field(False, description="Allow the database chaos switch.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Settings":
+        if self.route == "smarthost" and not self.smarthost_host:
+            raise ValueError("NIGHTMAIL_ROUTE=smarthost needs NIGHTMAIL_SMARTHOST_HOST")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("NIGHTMAIL_TLS_CERT and NIGHTMAIL_TLS_KEY go together")
+        return self
+
+    @cached_property
+    def database(self) -> str:
+        """The SQLAlchemy URL in force."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return f"sqlite:///{self.data_dir.absolute() / 'history.sqlite'}"
+
+    @cached_property
+    def control(self) -> str:
+        """Base URL of the control API."""
+        return self.control_url or f"http://{self.host}:{self.control_port}"
