@@ -104,6 +104,9 @@ class Settings(BaseSettings):
     worker_connections: Positive = Field(50, description="Most outgoing connections of one worker.")
     drain_slice: timedelta = Field(timedelta(seconds=30), description="How long one drain job runs before it ends.")
     workers: Positive = Field(1, description="Drain workers that `nightmail up` starts.")
+    mailbox_misbehaves: bool = Field(
+        False, description="The mailbox answers 450 to recipients `defer...@` and 550 to `refuse...@`."
+    )
     max_releases: Positive = Field(5, description="Expired leases after which a delivery is held for a person.")
 
     # Recording and keeping

@@ -1,0 +1,49 @@
+"""Reads the HTML and the text back out of stored octets, for those who ask what was sent. Pure; never raises."""
+
+from dataclasses import dataclass
+from email import message_from_bytes
+from email.message import Message
+from email.policy import compat32
+from itertools import islice
+
+_MOST_PARTS = 200  # a message of more parts shows what is in the first ones
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a reader would see, with plain newlines; None where there is no such part."""
+
+    html: str | None = None
+    text: str | None = None
+
+
+def parts(raw: bytes) -> Parts:
+    """The first HTML part and the first text part that are no attachments. Bad MIME gives what can be had of it."""
+    try:
+        return _first_texts(message_from_bytes(raw, policy=compat32))
+    except (ValueError, LookupError, AttributeError, TypeError, RecursionError):  # what the email package can raise
+        return Parts()
+
+
+def _first_texts(message: "Message[str, str]") -> Parts:
+    found: dict[str, str] = {}
+    for part in islice(message.walk(), _MOST_PARTS):
+        kind = part.get_content_type()
+        if kind in {"text/plain", "text/html"} and kind not in found and not _attached(part):
+            found[kind] = _text(part)
+    return Parts(html=found.get("text/html"), text=found.get("text/plain"))
+
+
+def _attached(part: "Message[str, str]") -> bool:
+    return part.get_content_disposition() == "attachment" or part.get_filename() is not None
+
+
+def _text(part: "Message[str, str]") -> str:
+    octets = part.get_payload(decode=True)
+    assert isinstance(octets, bytes)  # noqa: S101  (a text part is no multipart)
+    charset = str(part.get_content_charset("utf-8"))
+    try:
+        text = octets.decode(charset, "replace")
+    except LookupError:
+        text = octets.decode("utf-8", "replace")
+    return text.replace("\r\n", "\n").replace("\r", "\n")

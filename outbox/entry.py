@@ -1,0 +1,117 @@
+"""One accept on its way into the stores: the arguments of accept.lua, and the journal record that can repeat it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from outbox import events
+from outbox.ids import Idempotency
+from outbox.message import Message
+from outbox.queue import bucket_of
+from outbox.records import Header
+from outbox.scripts import Argument
+from outbox.states import State
+from runtime.clock import to_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A message and its canonical content."""
+
+    message: Message
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FirstUse:
+    """What the queue remembers of an idempotency key: enough to tell a repeat from a conflict and to answer its ids."""
+
+    fingerprint: str
+    day: int
+    count: int
+
+    def encode(self) -> str:
+        """The value of the key's record."""
+        return f"{self.fingerprint}:{self.day}:{self.count}"
+
+    @classmethod
+    def decode(cls, raw: bytes) -> "FirstUse":
+        """The inverse of `encode`."""
+        fingerprint, day, count = raw.decode().split(":")
+        return cls(fingerprint, int(day), int(count))
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Messages accepted together, all or nothing, with the first use of an idempotency key if there was one."""
+
+    submissions: tuple[Submission, ...]
+    key_hash: str = ""
+    first_use: FirstUse | None = None
+    retention_ms: int = 0
+
+    @classmethod
+    def of(
+        cls, submissions: Sequence[Submission], idempotency: Idempotency | None, *, day: int, retention_ms: int
+    ) -> "Entry":
+        """The entry of a request."""
+        if idempotency is None:
+            return cls(tuple(submissions))
+        first_use = FirstUse(idempotency.fingerprint, day, len(submissions))
+        return cls(tuple(submissions), idempotency.hash(), first_use, retention_ms)
+
+    @property
+    def size(self) -> int:
+        """Bytes of content."""
+        return sum(len(s.content) for s in self.submissions)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The message ids, in order."""
+        return tuple(s.message.id for s in self.submissions)
+
+    def arguments(self, now: datetime) -> list[Argument]:
+        """ARGV of accept.lua."""
+        value = self.first_use.encode() if self.first_use else ""
+        flat: list[Argument] = [to_ms(now), bucket_of(now), self.key_hash, value, self.retention_ms or 1]
+        flat.append(len(self.submissions))
+        for submission in self.submissions:
+            flat += _message_arguments(submission.message, submission.content, now)
+        return flat
+
+    def record(self, *, confirmed: bool) -> tuple[Header, bytes]:
+        """The journal record. `confirmed`: the queue has it, so it need not be put there again."""
+        header: dict[str, Any] = {
+            "kind": "accepted",
+            "confirmed": confirmed,
+            "messages": [s.message.to_dict() for s in self.submissions],
+            "sizes": [len(s.content) for s in self.submissions],
+        }
+        if self.first_use:
+            header |= {"key_hash": self.key_hash, "first_use": self.first_use.encode(), "ms": self.retention_ms}
+        return header, b"".join(s.content for s in self.submissions)
+
+    @classmethod
+    def from_record(cls, header: Header, blob: bytes) -> "Entry":
+        """The inverse of `record`."""
+        submissions, at = [], 0
+        for fields, size in zip(header["messages"], header["sizes"], strict=True):
+            submissions.append(Submission(Message.from_dict(fields), blob[at : at + size]))
+            at += size
+        if "first_use" not in header:
+            return cls(tuple(submissions))
+        first_use = FirstUse.decode(header["first_use"].encode())
+        return cls(tuple(submissions), header["key_hash"], first_use, header["ms"])
+
+
+def _message_arguments(message: Message, content: bytes, now: datetime) -> list[Argument]:
+    waits = message.scheduled_at is not None and message.scheduled_at > now
+    due = to_ms(message.scheduled_at) if waits and message.scheduled_at else to_ms(now)
+    state = State.SCHEDULED if waits else State.QUEUED
+    deliveries = message.deliveries()
+    flat: list[Argument] = [message.id, message.to_json(), content, events.accepted(message), state]
+    flat += [to_ms(message.created_at), len(deliveries)]
+    for delivery in deliveries:
+        flat += [delivery.lane, due, ",".join(map(str, delivery.recipients))]
+    return flat

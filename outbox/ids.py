@@ -1,0 +1,55 @@
+"""Message ids: UUID text. New ones sort by time; those of an idempotent request are derived from its key.
+
+A derived id needs no lookup: every process, the journal and a second node answer the same id for the same key.
+"""
+
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from runtime.clock import to_ms
+
+_DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """The client's key, its scope (`POST /emails`, `POST /emails/batch`, `SMTP`), and a hash of the whole request."""
+
+    scope: str
+    key: str
+    fingerprint: str
+
+    def hash(self) -> str:
+        """Name of the key's record in the queue; the key itself is the client's and is not stored."""
+        return hashlib.sha256(f"{self.scope}\0{self.key}".encode()).hexdigest()
+
+
+def day_of(now: datetime) -> int:
+    """The UTC day that goes into a derived id, so that a key can serve again once it was forgotten."""
+    return to_ms(now) // _DAY_MS
+
+
+def new_id(now: datetime) -> str:
+    """A UUID of version 7 (RFC 9562 section 5.7): 48 bits of milliseconds, then random bits."""
+    value = (to_ms(now) << 80) | secrets.randbits(80)
+    return str(_stamp(value, version=7))
+
+
+def derive_ids(secret: bytes, idempotency: Idempotency, *, day: int, count: int) -> tuple[str, ...]:
+    """The ids of a request of `count` messages: UUIDs of version 8 from an HMAC over scope, key, day and place."""
+
+    def one(place: int) -> str:
+        text = f"{idempotency.scope}\0{idempotency.key}\0{day}\0{place}"
+        digest = hmac.digest(secret, text.encode(), "sha256")
+        return str(_stamp(int.from_bytes(digest[:16]), version=8))
+
+    return tuple(one(place) for place in range(count))
+
+
+def _stamp(value: int, *, version: int) -> UUID:
+    value &= ~(0xF000 << 64) & ~(0xC000 << 48)
+    return UUID(int=value | (version << 76) | (0x8000 << 48))

@@ -1,0 +1,189 @@
+"""The journal: what this process promised and saw, on local disk, in append-only segments with group commit.
+
+A record is written at once, so it survives `kill -9`; `append` returns after `fdatasync`, so it survives a power cut.
+Appends that arrive while one fdatasync runs share the next. After a failed write or fdatasync the segment is never
+used again (the kernel may have dropped the pages): what was not yet acknowledged goes into a new one.
+"""
+
+import asyncio
+import fcntl
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from outbox.records import Damaged, Header, decode, encode
+from runtime.logs import get
+
+log = get(__name__)
+
+SEGMENT_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a record lies."""
+
+    segment: Path
+    offset: int
+
+
+class Journal:
+    """One folder, one writer (held by a lock file). Segments are `00000001.log` and up, oldest first."""
+
+    def __init__(self, folder: Path, *, segment_bytes: int = SEGMENT_BYTES) -> None:
+        self.folder = folder
+        self._segment_bytes = segment_bytes
+        self._fd = -1
+        self._current = folder / "none"
+        self._size = 0
+        self.healthy = True  # whether the last write or fdatasync worked
+        self._unsynced: list[bytes] = []
+        self._waiting: list[asyncio.Future[None]] = []
+        self._syncing: asyncio.Task[None] | None = None
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._older = self.segments()
+
+    def segments(self) -> list[Path]:
+        """All segments, oldest first."""
+        return sorted(self.folder.glob("*.log"))
+
+    @property
+    def closed_segments(self) -> list[Path]:
+        """The segments that are no longer written to."""
+        return [segment for segment in self.segments() if segment != self._current]
+
+    async def append(self, header: Header, blob: bytes = b"") -> Place:
+        """Add a record and wait until it is on the disk. Raises OSError when no segment could take it."""
+        place = self.write(header, blob)
+        done = asyncio.get_running_loop().create_future()
+        self._waiting.append(done)
+        if self._syncing is None:
+            self._syncing = asyncio.create_task(self._sync_all())
+        await done
+        return place
+
+    def write(self, header: Header, blob: bytes = b"") -> Place:
+        """Add a record that is on the disk only with the next `append` (a mark that may be lost without harm)."""
+        record = encode(header, blob)
+        try:
+            if self._fd < 0 or self._size >= self._segment_bytes:
+                self._roll()
+            place = Place(self._current, self._size)
+            self._put(record)
+        except OSError:
+            self.healthy = False
+            self._abandon()
+            raise
+        self._unsynced.append(record)
+        return place
+
+    def replay(self) -> Iterator[tuple[Place, Header, bytes]]:
+        """Every record that was here when this journal was opened, oldest first. A torn tail ends its segment."""
+        for segment in self._older:
+            yield from read_segment(segment)
+
+    def read(self, place: Place) -> tuple[Header, bytes]:
+        """The record at `place`."""
+        with place.segment.open("rb") as stream:
+            stream.seek(place.offset)
+            _, header, blob = next(decode(stream))
+        return header, blob
+
+    async def close(self) -> None:
+        """Finish what is under way and give the folder back."""
+        while self._syncing is not None:
+            await asyncio.wait([self._syncing])
+        self._disk.shutdown()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        os.close(self._lock)
+
+    async def _sync_all(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            waiting, self._waiting = self._waiting, []
+            records, self._unsynced = self._unsynced, []
+            error: OSError | None = None
+            try:
+                await loop.run_in_executor(self._disk, _sync, os.dup(self._fd))
+            except OSError as failure:
+                error = self._rescue(records, failure)
+            self.healthy = error is None
+            for done in waiting:
+                if not done.done():
+                    done.set_exception(error) if error else done.set_result(None)
+        self._syncing = None
+
+    def _rescue(self, records: list[bytes], failure: OSError) -> OSError | None:
+        """Write into a new segment what the failed one may have lost; the error, if that fails too."""
+        log.error("journal.segment_failed", segment=str(self._current), error=str(failure))
+        self._abandon()
+        later, self._unsynced = self._unsynced, [*records, *self._unsynced]
+        try:
+            self._roll()
+            os.fdatasync(self._fd)
+        except OSError as again:
+            self._abandon()
+            self._unsynced = later
+            return again
+        return None
+
+    def _put(self, record: bytes) -> None:
+        view = memoryview(record)
+        while view:
+            written = os.write(self._fd, view)
+            view = view[written:]
+        self._size += len(record)
+
+    def _abandon(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
+
+    def _roll(self) -> None:
+        """Open the next segment. Behind a failed one it begins with all that was not yet synced."""
+        behind_failure = self._fd < 0
+        if not behind_failure:
+            os.fdatasync(self._fd)
+            self._abandon()
+        last = self.segments()
+        number = int(last[-1].stem) + 1 if last else 1
+        self._current = self.folder / f"{number:08d}.log"
+        self._fd = os.open(self._current, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._size = 0
+        sync_folder(self.folder)
+        if behind_failure:
+            self._put(b"".join(self._unsynced))
+
+
+def _sync(handle: int) -> None:
+    """Fdatasync a duplicate of the segment's handle, so that closing the segment meanwhile cannot misdirect it."""
+    try:
+        os.fdatasync(handle)
+    finally:
+        os.close(handle)
+
+
+def read_segment(segment: Path) -> Iterator[tuple[Place, Header, bytes]]:
+    """The records of one segment up to its end, or to the first damaged one, which is logged."""
+    with segment.open("rb") as stream:
+        try:
+            for offset, header, blob in decode(stream):
+                yield Place(segment, offset), header, blob
+        except Damaged as damage:
+            log.warning("journal.tail_ignored", segment=str(segment), offset=damage.offset)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a created, renamed or removed name in `folder` survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,36 @@
+-- Record how an attempt ended. A token that is not the newest, or a lease that was taken back, changes nothing.
+-- ARGV: delivery id, token, now, bucket, event, complaint event or '', next due or '', error, number of outcomes, then
+--       recipient, state, outcome JSON for each. Returns 1, or 0 for a stale token.
+-- The first write is one that maxmemory allows: work can always be finished.
+local did, token, now, bucket = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local id, k = split(did)
+local m = key('m', id)
+local f = redis.call('HMGET', m, 'token:' .. k, 'state:' .. k, 'lane:' .. k)
+if f[1] ~= token or f[2] ~= 'sending' then return 0 end
+
+redis.call('ZREM', key('leases'), did)
+local again = {}
+local ended = 0
+for at = 10, 10 + 3 * (tonumber(ARGV[9]) - 1), 3 do
+  local recipient, state = ARGV[at], ARGV[at + 1]
+  redis.call('HSET', m, 'r:' .. recipient, ARGV[at + 2])
+  move('sending', state, 1)
+  if state == 'deferred' then again[#again + 1] = recipient else ended = ended + 1 end
+end
+if #again > 0 then
+  if ended > 0 then redis.call('HSET', m, 'partly', '1') end
+  redis.call('HSET', m, 'state:' .. k, 'deferred', 'to:' .. k, table.concat(again, ','), 'error:' .. k, ARGV[8], 'dup:' .. k, '0')
+  redis.call('HINCRBY', m, 'attempts:' .. k, 1)
+  blame(ARGV[8], #again)
+  enlist(f[3], did, ARGV[7])
+else
+  redis.call('HSET', m, 'state:' .. k, 'ended', 'to:' .. k, '', 'error:' .. k, '')
+  finish(id, now)
+end
+if ended > 0 then flow('out', bucket, f[3], ended) end
+record(id, ARGV[5])
+if ARGV[6] ~= '' then
+  redis.call('HSET', m, 'complained', '1')
+  record(id, ARGV[6])
+end
+return 1

@@ -1,0 +1,64 @@
+"""Parts of a MIME body (RFC 2045, 2046): text, files, multiparts. Pure, CRLF throughout, every octet 7-bit."""
+
+from binascii import b2a_base64, b2a_qp
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from outbox.header_text import fold
+
+_COLUMN = 76  # RFC 2045 section 6.8
+_LONGEST_LINE = 998  # RFC 5322 section 2.1.1
+_PLAIN = b"\t\n" + bytes(range(0x20, 0x7F))
+_ASCII = bytes(range(128))
+_SLICE = 57 * 1024  # octets encoded at a time: whole lines of base64
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A body part: its MIME headers, one logical line each, and its encoded octets, without a final line end."""
+
+    headers: tuple[tuple[str, str], ...]
+    octets: bytes
+
+
+def text_body(subtype: str, text: str) -> Part:
+    """A text part. Plain ASCII goes as it is; quoted-printable for mostly ASCII; base64 for the rest."""
+    octets = text.replace("\r\n", "\n").replace("\r", "\n").encode("utf-8", "replace")
+    encoding, octets = _encode(octets)
+    headers = (("Content-Type", f"text/{subtype}; charset=utf-8"), ("Content-Transfer-Encoding", encoding))
+    return Part(headers, octets)
+
+
+def _encode(octets: bytes) -> tuple[str, bytes]:
+    # "=_" begins every boundary of ours and never appears in quoted-printable or base64, so no text can hold one.
+    if not octets.translate(None, _PLAIN) and b"=_" not in octets and _longest(octets) <= _LONGEST_LINE:
+        return "7bit", octets.replace(b"\n", b"\r\n")
+    if len(octets.translate(None, _ASCII)) * 6 <= len(octets):
+        return "quoted-printable", b2a_qp(octets, istext=True).replace(b"\n", b"\r\n")
+    return "base64", base64_body(octets.replace(b"\n", b"\r\n"))
+
+
+def _longest(octets: bytes) -> int:
+    return max(map(len, octets.split(b"\n")))
+
+
+def base64_body(octets: bytes) -> bytes:
+    """Base64 in lines of 76, without a final line end."""
+    lines = []
+    for start in range(0, len(octets), _SLICE):
+        block = b2a_base64(octets[start : start + _SLICE], newline=False)
+        lines += [block[at : at + _COLUMN] for at in range(0, len(block), _COLUMN)]
+    return b"\r\n".join(lines)
+
+
+def multipart(subtype: str, parts: Sequence[Part], *, seed: str) -> Part:
+    """A multipart around `parts`. `seed` is unlike that of any multipart within it."""
+    boundary = f"=_{seed}"
+    delimiter = f"--{boundary}\r\n".encode()
+    octets = b"".join(delimiter + _headers(part) + b"\r\n" + part.octets + b"\r\n" for part in parts)
+    header = ("Content-Type", f'multipart/{subtype}; boundary="{boundary}"')
+    return Part((header,), octets + f"--{boundary}--".encode())
+
+
+def _headers(part: Part) -> bytes:
+    return "".join(f"{fold(name, value)}\r\n" for name, value in part.headers).encode()

@@ -1,0 +1,82 @@
+"""Changes policy: in the queue, each change an event. Tokens are shown once and never stored."""
+
+import secrets
+import string
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+import orjson
+from redis.asyncio import Redis
+
+from outbox import events
+from outbox.policy import ApiKey, Permission, digest_of
+from outbox.scripts import Scripts
+from runtime import clock
+from runtime.settings import Settings
+
+_ALPHABET = string.ascii_letters + string.digits
+
+
+def new_token() -> str:
+    """A token in Resend's form: re_, 8 and 24 letters and digits."""
+
+    def letters(count: int) -> str:
+        return "".join(secrets.choice(_ALPHABET) for _ in range(count))
+
+    return f"re_{letters(8)}_{letters(24)}"
+
+
+class PolicyStore:
+    """Writes policy objects. Readers notice within a second (see outbox/policy.py)."""
+
+    def __init__(self, redis: Redis, settings: Settings, *, now: Callable[[], datetime] = clock.now) -> None:
+        self._redis = redis
+        self._scripts = Scripts(redis, settings.queue_prefix)
+        self._now = now
+
+    async def create_key(
+        self,
+        name: str,
+        *,
+        permission: Permission = Permission.FULL_ACCESS,
+        domain: str | None = None,
+        rate_limit: int | None = None,
+    ) -> tuple[ApiKey, str]:
+        """A new key and its token. `domain` limits the senders, `rate_limit` is requests per second."""
+        token = new_token()
+        key = ApiKey(str(uuid4()), name, digest_of(token), permission, domain, rate_limit, self._now())
+        await self._put_key(key)
+        return key, token
+
+    async def list_keys(self) -> list[ApiKey]:
+        """All keys in force, oldest first."""
+        keys = [ApiKey.from_dict(value) for name, value in (await self._all()).items() if name.startswith("api_key/")]
+        return sorted((key for key in keys if not key.revoked), key=lambda key: key.created_at)
+
+    async def revoke_key(self, key_id: str) -> bool:
+        """End a key for good. False: there is no such key in force. The mark stays, so that a loss shows as a loss."""
+        value = (await self._all()).get(f"api_key/{key_id}")
+        if value is None or value.get("revoked"):
+            return False
+        await self._put_key(replace(ApiKey.from_dict(value), revoked=True))
+        return True
+
+    async def set_domain(self, name: str, *, verified: bool) -> None:
+        """Say whether mail may be sent from a domain."""
+        await self._put("domain", name.lower(), {"name": name.lower(), "verified": verified})
+
+    async def _put_key(self, key: ApiKey) -> None:
+        value = key.to_dict()
+        shown = {name: field for name, field in value.items() if name != "digest"}
+        await self._put("api_key", key.id, value, shown=shown)
+
+    async def _put(self, kind: str, name: str, value: dict[str, Any], *, shown: dict[str, Any] | None = None) -> None:
+        event = events.policy_changed(kind, name, shown or value, at=self._now())
+        await self._scripts.call("policy", f"{kind}/{name}", orjson.dumps(value), event)
+
+    async def _all(self) -> dict[str, Any]:
+        fields: Any = await self._redis.hgetall(f"{self._scripts.prefix}:policy")
+        return {name.decode(): orjson.loads(value) for name, value in fields.items()}

@@ -1,0 +1,184 @@
+"""The outbox in Redis: every state change is one Lua call, so it happens whole or not at all.
+
+The way of a delivery: `append` puts it into its lane, `claim` leases it, `settle` records how the attempt ended;
+`release` and `reap` bring back what was claimed and not settled.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, cast
+
+from redis.asyncio import Redis
+
+from outbox import events
+from outbox.message import Attempt, Claim, Message
+from outbox.scripts import Argument, Scripts
+from outbox.states import State
+from outbox.view import MessageView, outcome_json, read_view
+from runtime.clock import from_ms, ms_of, to_ms
+from runtime.settings import Settings
+
+FLOW_BUCKET_MS = 5_000  # in and out flow is counted in buckets of this length, kept for three minutes
+_REAP_LIMIT = 500
+
+
+class Cancel(StrEnum):
+    """What became of a request to cancel."""
+
+    CANCELLED = "cancelled"
+    SENDING = "sending"
+    ENDED = "ended"
+    UNKNOWN = "unknown"
+
+
+class Reschedule(StrEnum):
+    """What became of a request to move a scheduled message."""
+
+    RESCHEDULED = "rescheduled"
+    NOT_SCHEDULED = "not_scheduled"
+    UNKNOWN = "unknown"
+
+
+def bucket_of(now: datetime) -> int:
+    """The flow bucket that `now` falls into."""
+    return to_ms(now) // FLOW_BUCKET_MS
+
+
+class Outbox:
+    """Reads and moves what is queued. `redis` needs a reply timeout; `waiting` is a client without one, for `wait`."""
+
+    def __init__(self, redis: Redis, settings: Settings, *, waiting: Redis | None = None) -> None:
+        self._redis = redis
+        self._waiting = waiting or redis
+        self._settings = settings
+        self._scripts = Scripts(redis, settings.queue_prefix)
+        self._lease_ms = ms_of(settings.lease)
+
+    def _key(self, *parts: str) -> str:
+        return ":".join((self._scripts.prefix, *parts))
+
+    async def append(self, entries: Sequence[Sequence[Argument]]) -> list[Any]:
+        """Run accept.lua for each list of arguments (see outbox/entry.py) in one round trip; the replies in order."""
+        return await self._scripts.pipeline([("accept", arguments) for arguments in entries])
+
+    async def claim(self, lane: str, *, channel: str, worker: str, limit: int, now: datetime) -> list[Claim]:
+        """Up to `limit` due deliveries of the lane, leased to `worker`; none when all its channels are taken."""
+        most = self._settings.lane_connections
+        rows = await self._scripts.call("claim", lane, channel, worker, limit, to_ms(now), self._lease_ms, most)
+        return [_claim(lane, row) for row in rows]
+
+    async def settle(
+        self, claim: Claim, attempt: Attempt, *, worker: str, now: datetime, next_attempt_at: datetime | None
+    ) -> bool:
+        """Record an attempt's outcomes; deferred recipients wait for `next_attempt_at`. False: the lease was lost."""
+        delayed = [o for o in attempt.outcomes if o.state is State.DEFERRED]
+        if delayed and next_attempt_at is None:
+            raise ValueError("a deferred outcome needs next_attempt_at")
+        event = events.attempted(claim, attempt, at=now, worker=worker, next_attempt_at=next_attempt_at)
+        complaint = events.complained(claim.message.id, claim.recipients, at=now) if attempt.complained else b""
+        arguments: list[Argument] = [claim.delivery_id, claim.token, to_ms(now), bucket_of(now), event, complaint]
+        arguments += [to_ms(next_attempt_at) if next_attempt_at else "", delayed[0].error if delayed else ""]
+        arguments.append(len(attempt.outcomes))
+        for outcome in attempt.outcomes:
+            arguments += [outcome.recipient, outcome.state, outcome_json(outcome)]
+        return bool(await self._scripts.call("settle", *arguments))
+
+    async def release(self, claims: Sequence[Claim], *, now: datetime) -> None:
+        """Give claims back untried: they are due at once and the attempt does not count."""
+        if claims:
+            await self._scripts.call("release", to_ms(now), len(claims), *_tokens(claims))
+
+    async def leave(self, lane: str, channel: str) -> None:
+        """Free the channel's place in the lane."""
+        await self._redis.zrem(self._key("chan", lane), channel)
+
+    async def renew(self, claims: Sequence[Claim], *, channel: str, now: datetime) -> set[str]:
+        """Extend the leases of claims in one lane; the delivery ids of those that are no longer ours."""
+        if not claims:
+            return set()
+        lane, tokens = claims[0].lane, _tokens(claims)
+        lost = await self._scripts.call("renew", lane, channel, to_ms(now), self._lease_ms, len(claims), *tokens)
+        return {did.decode() for did in lost}
+
+    async def reap(self, *, now: datetime, worker: str | None = None) -> int:
+        """Take back expired leases, or all that a restarted worker held; how many there were."""
+        most = self._settings.max_releases
+        return int(await self._scripts.call("reap", to_ms(now), worker or "", most, _REAP_LIMIT))
+
+    async def redrive(self, delivery_id: str, *, now: datetime) -> bool:
+        """Put a held delivery back to work. False: it is not held."""
+        return bool(await self._scripts.call("redrive", delivery_id, to_ms(now)))
+
+    async def due_lanes(self, *, now: datetime, limit: int) -> list[str]:
+        """Lanes with due work, the longest waiting first."""
+        lanes: Any = await self._redis.zrangebyscore(self._key("lanes"), "-inf", to_ms(now), start=0, num=limit)
+        return [lane.decode() for lane in lanes]
+
+    async def next_due_at(self) -> datetime | None:
+        """When the next delivery is due; None when nothing waits."""
+        head = await self._redis.zrange(self._key("lanes"), 0, 0, withscores=True)
+        return from_ms(head[0][1]) if head else None
+
+    async def wait(self, timeout: float) -> None:  # noqa: ASYNC109  (the server keeps the time, not this loop)
+        """Return when work was added, or after `timeout` seconds."""
+        await cast("Any", self._waiting.blpop([self._key("wake")], timeout=timeout))
+
+    async def cancel(self, message_id: str, *, now: datetime) -> Cancel:
+        """Cancel the whole message unless some of it is being sent or has ended."""
+        event = events.cancelled(message_id, at=now)
+        return Cancel((await self._scripts.call("cancel", message_id, to_ms(now), event)).decode())
+
+    async def reschedule(self, message_id: str, scheduled_at: datetime, *, now: datetime) -> Reschedule:
+        """Move a message that is still scheduled."""
+        event = events.rescheduled(message_id, scheduled_at, at=now)
+        reply = await self._scripts.call("reschedule", message_id, to_ms(scheduled_at), event)
+        return Reschedule(reply.decode())
+
+    async def record(self, event: bytes) -> None:
+        """Append an event that changes no message."""
+        await self._scripts.call("record", event)
+
+    async def find(self, message_id: str, *, content: bool = False) -> MessageView | None:
+        """What the outbox knows of a message; None when it is unknown or was retired."""
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.hgetall(self._key("m", message_id))
+        if content:
+            pipe.get(self._key("c", message_id))
+        fields, *octets = await pipe.execute()
+        return read_view(fields, octets[0] if octets else None) if fields else None
+
+    async def newest(
+        self, *, limit: int, before_ms: int | None = None, after_ms: int | None = None
+    ) -> list[MessageView]:
+        """Messages by creation, newest first: those no younger than `before_ms`, or the ones next after `after_ms`."""
+        index = self._key("index")
+        ids: Any
+        if after_ms is not None:
+            ids = await self._redis.zrangebyscore(index, after_ms, "+inf", start=0, num=limit)
+            ids.reverse()
+        else:
+            top = "+inf" if before_ms is None else before_ms
+            ids = await self._redis.zrevrangebyscore(index, top, "-inf", start=0, num=limit)
+        pipe = self._redis.pipeline(transaction=False)
+        for message_id in ids:
+            pipe.hgetall(self._key("m", message_id.decode()))
+        return [read_view(fields, None) for fields in await pipe.execute() if fields]
+
+
+def _tokens(claims: Sequence[Claim]) -> list[Argument]:
+    return [part for claim in claims for part in (claim.delivery_id, claim.token)]
+
+
+def _claim(lane: str, row: list[Any]) -> Claim:
+    did, token, to, attempts, duplicate, meta, content = row
+    return Claim(
+        message=Message.from_json(meta),
+        content=content,
+        index=int(did.rpartition(b"/")[2]),
+        lane=lane,
+        recipients=tuple(int(i) for i in to.split(b",")),
+        attempts=int(attempts),
+        token=int(token),
+        possible_duplicate=duplicate == b"1",
+    )

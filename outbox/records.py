@@ -1,0 +1,46 @@
+"""Records on disk: a length-prefixed, checksummed JSON header with a blob beside it. Journals and archives use them.
+
+Layout, big-endian: header length (4), blob length (4), CRC-32 of header and blob (4), header, blob.
+"""
+
+import zlib
+from collections.abc import Iterator
+from struct import Struct
+from typing import Any, BinaryIO
+
+import orjson
+
+_FRAME = Struct(">III")
+_MOST = 256 * 1024 * 1024  # a longer record is damage, not data
+
+Header = dict[str, Any]
+
+
+class Damaged(Exception):
+    """A record that is cut short or whose checksum is wrong; `offset` is where it starts."""
+
+    def __init__(self, offset: int) -> None:
+        super().__init__(f"damaged record at byte {offset}")
+        self.offset = offset
+
+
+def encode(header: Header, blob: bytes = b"") -> bytes:
+    """One record."""
+    head = orjson.dumps(header)
+    return b"".join((_FRAME.pack(len(head), len(blob), zlib.crc32(blob, zlib.crc32(head))), head, blob))
+
+
+def decode(stream: BinaryIO) -> Iterator[tuple[int, Header, bytes]]:
+    """Records from here to the end as (offset, header, blob). Raises Damaged at a record that does not check out."""
+    offset = stream.tell()
+    while frame := stream.read(_FRAME.size):
+        if len(frame) < _FRAME.size:
+            raise Damaged(offset)
+        head_size, blob_size, checksum = _FRAME.unpack(frame)
+        if head_size + blob_size > _MOST:
+            raise Damaged(offset)
+        head, blob = stream.read(head_size), stream.read(blob_size)
+        if len(blob) < blob_size or zlib.crc32(blob, zlib.crc32(head)) != checksum:
+            raise Damaged(offset)
+        yield offset, orjson.loads(head), blob
+        offset += _FRAME.size + head_size + blob_size

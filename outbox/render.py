@@ -1,0 +1,155 @@
+"""Turns a validated draft into the octets of a message (RFC 5322), CRLF throughout and safe for 7-bit transport.
+
+Pure. The encoders are the standard library's; the assembly is ours, because `email.message.EmailMessage` takes 2 ms
+for what takes 50 us here, and because it decodes and re-folds what it is given, which is how encoded CRLF in a
+subject becomes a header line of its own. What was serialised is parsed again and compared with what was meant.
+Bcc is no field of a draft, so it cannot reach a copy.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import format_datetime
+
+from outbox.header_text import Unrenderable, encode_text, fold, mailboxes, parameter
+from outbox.mime import Part, base64_body, multipart, text_body
+from outbox.plain_text import from_html
+
+Fields = list[tuple[str, str]]
+_UNSAFE = re.compile(rb"[\x00-\x1f\x7f]")
+_LONGEST_LINE = 998  # RFC 5322 section 2.1.1
+
+
+@dataclass(frozen=True, slots=True)
+class Mailbox:
+    """A display name, perhaps empty, and an address whose domain is ASCII where it can be."""
+
+    name: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file beside the text; with a `content_id` the HTML may show it inline (RFC 2392)."""
+
+    content: bytes
+    filename: str = ""
+    content_type: str = "application/octet-stream"
+    content_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """All that a recipient may see, checked by the caller. `html` or `text` is there.
+
+    Without `text` a text part is made from the HTML; an empty `text` opts out of one.
+    """
+
+    sender: Mailbox
+    to: tuple[Mailbox, ...]
+    subject: str
+    cc: tuple[Mailbox, ...] = ()
+    reply_to: tuple[Mailbox, ...] = ()
+    html: str | None = None
+    text: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    attachments: tuple[Attachment, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """The octets, and what is to be known of them."""
+
+    content: bytes
+    smtputf8: bool  # the headers have a local part outside ASCII (RFC 6531)
+    text_derived: bool  # the text part was made from the HTML
+
+
+def render(draft: Draft, *, message_id: str, date: datetime) -> Rendered:
+    """The message as octets. `message_id` is the header's value with its angle brackets.
+
+    Raises:
+        Unrenderable: the headers would not say what was meant.
+    """
+    fields = _fields(draft, message_id=message_id, date=date)
+    derived = draft.text is None and draft.html is not None
+    text = from_html(draft.html or "") if derived else draft.text or ""
+    body = _body(draft, text, seed=message_id.strip("<>").partition("@")[0])
+    fields += [("MIME-Version", "1.0"), *body.headers]
+    head = "".join(f"{fold(name, value)}\r\n" for name, value in fields)
+    octets = head.encode()
+    _check(octets, fields)
+    return Rendered(b"\r\n".join((octets, body.octets)), smtputf8=not head.isascii(), text_derived=derived)
+
+
+def _fields(draft: Draft, *, message_id: str, date: datetime) -> Fields:
+    fields = [("From", _addresses([draft.sender]))]
+    for name, members in (("To", draft.to), ("Cc", draft.cc), ("Reply-To", draft.reply_to)):
+        if members:
+            fields.append((name, _addresses(members)))
+    fields += [
+        ("Subject", encode_text(draft.subject)),
+        ("Message-ID", message_id),
+        ("Date", format_datetime(date)),
+    ]
+    fields += [(name, encode_text(value)) for name, value in draft.headers]
+    return fields
+
+
+def _addresses(members: Iterable[Mailbox]) -> str:
+    return mailboxes((m.name, m.address) for m in members)
+
+
+def _body(draft: Draft, text: str, *, seed: str) -> Part:
+    """The part tree: mixed(alternative(text, related(html, inline files)), other files), less what is not there."""
+    inline = [a for a in draft.attachments if a.content_id and draft.html is not None]
+    beside = [a for a in draft.attachments if a not in inline]
+    texts = []
+    if text or draft.html is None:
+        texts.append(text_body("plain", text))
+    if draft.html is not None:
+        html = text_body("html", draft.html)
+        texts.append(multipart("related", [html, *map(_file, inline)], seed=f"{seed}r") if inline else html)
+    body = texts[0] if len(texts) == 1 else multipart("alternative", texts, seed=f"{seed}a")
+    return multipart("mixed", [body, *map(_file, beside)], seed=f"{seed}m") if beside else body
+
+
+def _file(attachment: Attachment) -> Part:
+    disposition = "inline" if attachment.content_id else "attachment"
+    if attachment.filename:
+        disposition += "; " + parameter("filename", attachment.filename)
+    headers = [
+        ("Content-Type", attachment.content_type),
+        ("Content-Transfer-Encoding", "base64"),
+        ("Content-Disposition", disposition),
+    ]
+    if attachment.content_id:
+        headers.append(("Content-ID", f"<{attachment.content_id}>"))
+    return Part(tuple(headers), base64_body(attachment.content))
+
+
+def _check(octets: bytes, meant: Fields) -> None:
+    """Parse the serialised header again: the fields meant, in their order, one value each, and nothing else.
+
+    The only CR and LF are pairs that end a line, so no parser, however lenient, can see another line in it.
+    """
+    lines = octets.split(b"\r\n")
+    if lines.pop() != b"" or any(_UNSAFE.search(line) for line in lines):
+        raise Unrenderable("The headers cannot be written safely.")
+    if max(map(len, lines)) > _LONGEST_LINE:
+        raise Unrenderable("A header has a word that is too long for a line.")
+    if _parse(lines) != meant:
+        raise Unrenderable("The headers cannot be written as they were meant.")
+
+
+def _parse(lines: list[bytes]) -> Fields:
+    found: Fields = []
+    for line in map(bytes.decode, lines):
+        if line.startswith(" ") and found:
+            name, value = found.pop()
+            found.append((name, value + line))
+        else:
+            name, _, value = line.partition(": ")
+            found.append((name, value))
+    return found

@@ -1,0 +1,61 @@
+"""Runs the Lua scripts: EVALSHA, with a reload where the server has forgotten them (it restarted)."""
+
+import hashlib
+from collections.abc import Sequence
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError, ResponseError
+
+Argument = str | bytes | int | float
+Call = tuple[str, Sequence[Argument]]
+
+
+@cache
+def source(name: str) -> tuple[str, str]:
+    """(text, SHA-1) of a script with the shared prelude in front."""
+    folder = resources.files("outbox") / "lua"
+    text = (folder / "_prelude.lua").read_text() + (folder / f"{name}.lua").read_text()
+    return text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+class Scripts:
+    """Calls by name, alone or many in one round trip. All keys hang under one prefix, which is also the hash tag."""
+
+    def __init__(self, redis: Redis, prefix: str) -> None:
+        self._redis = redis
+        self.prefix = f"{{{prefix}}}"
+
+    async def call(self, name: str, *arguments: Argument) -> Any:
+        """One script's reply."""
+        (reply,) = await self.pipeline([(name, arguments)])
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    async def pipeline(self, calls: Sequence[Call]) -> list[Any]:
+        """Replies in order, one round trip. A script that failed has its ResponseError as reply.
+
+        Raises ConnectionError or TimeoutError when the outcome of all is unknown.
+        """
+        replies = await self._send(calls)
+        forgotten = [at for at, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if forgotten:
+            for name in {calls[at][0] for at in forgotten}:
+                await self._redis.script_load(source(name)[0])
+            again = await self._send([calls[at] for at in forgotten])
+            for at, reply in zip(forgotten, again, strict=True):
+                replies[at] = reply
+        return replies
+
+    async def _send(self, calls: Sequence[Call]) -> list[Any]:
+        pipe = self._redis.pipeline(transaction=False)
+        for name, arguments in calls:
+            pipe.execute_command("EVALSHA", source(name)[1], 1, self.prefix, *arguments)
+        replies: list[Any] = await pipe.execute(raise_on_error=False)
+        for reply in replies:
+            if isinstance(reply, Exception) and not isinstance(reply, ResponseError):
+                raise reply
+        return replies

@@ -1,0 +1,65 @@
+"""The tail of the events: what the stream in the queue still holds, with the contents of accepted messages."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import orjson
+from redis import Redis
+
+from outbox.errors import Gap
+from outbox.events import Event
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An event, and with `accepted` the content of its message, unless it is gone from the queue."""
+
+    event: Event
+    content: bytes | None
+
+
+class Tail:
+    """Reads the stream; for blocking code."""
+
+    def __init__(self, redis: Redis, prefix: str) -> None:
+        self._redis = redis
+        self._prefix = f"{{{prefix}}}"
+        self._stream = f"{self._prefix}:events"
+
+    def newest(self) -> int:
+        """The number of the newest event, 0 when there never was one."""
+        newest: Any = self._redis.get(f"{self._prefix}:seq")
+        return int(newest or 0)
+
+    def archived(self) -> int:
+        """The number up to which events are archived."""
+        archived: Any = self._redis.get(f"{self._prefix}:archived")
+        return int(archived or 0)
+
+    def read(self, after: int, limit: int) -> list[Recorded]:
+        """Up to `limit` consecutive events from the first that is newer than `after`. Raises Gap inside the run."""
+        entries: Any = self._redis.xrange(self._stream, min=f"{after + 1}-0", count=limit)
+        events = [Event(int(number.partition(b"-")[0]), orjson.loads(entry[b"e"])) for number, entry in entries]
+        for earlier, later in pairwise(events):
+            if later.number != earlier.number + 1:
+                raise Gap(earlier.number + 1, later.number)
+        contents = self._contents([event for event in events if event.kind == "accepted"])
+        return [Recorded(event, contents.get(event.number)) for event in events]
+
+    def wait(self, after: int, seconds: float) -> None:
+        """Return when there is an event newer than `after`, or after `seconds`."""
+        self._redis.xread({self._stream: f"{after}-0"}, count=1, block=max(1, int(seconds * 1000)))
+
+    def trim(self, *, archived: int, keep: int) -> None:
+        """Note how far the archive reaches, and drop from the stream what lies `keep` events behind that."""
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.set(f"{self._prefix}:archived", archived)
+        pipe.xtrim(self._stream, minid=f"{max(archived - keep, 0) + 1}-0", approximate=True)
+        pipe.execute()
+
+    def _contents(self, accepted: list[Event]) -> dict[int, bytes]:
+        if not accepted:
+            return {}
+        octets: Any = self._redis.mget([f"{self._prefix}:c:{event.fields['id']}" for event in accepted])
+        return {event.number: content for event, content in zip(accepted, octets, strict=True) if content is not None}

@@ -1,0 +1,48 @@
+"""A circuit breaker: after a failure, stop asking for a while, then let one call in to see."""
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+
+class Breaker:
+    """Closed until a failure; then open, letting one trial through each `pause` until a success closes it.
+
+    Only calls that really reached the store may report: a call refused by the breaker itself must not keep it open.
+    """
+
+    def __init__(self, pause: timedelta, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._pause = pause.total_seconds()
+        self._clock = clock
+        self._opened_at: float | None = None
+        self._next_trial = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the last real call failed."""
+        return self._opened_at is not None
+
+    def open_for(self) -> float:
+        """Seconds since it opened, 0 when closed."""
+        return 0.0 if self._opened_at is None else self._clock() - self._opened_at
+
+    def allow(self) -> bool:
+        """Whether a call may go to the store now; when open, true once per pause (the trial)."""
+        if self._opened_at is None:
+            return True
+        now = self._clock()
+        if now < self._next_trial:
+            return False
+        self._next_trial = now + self._pause
+        return True
+
+    def succeeded(self) -> None:
+        """A real call worked: close."""
+        self._opened_at = None
+
+    def failed(self) -> None:
+        """A real call failed: open, or stay open until the next trial."""
+        now = self._clock()
+        if self._opened_at is None:
+            self._opened_at = now
+        self._next_trial = now + self._pause

@@ -1,0 +1,36 @@
+"""Connections to the queue. A connection whose command timed out is closed, never reused: its reply may still come."""
+
+import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from runtime.settings import Settings
+
+# Our own code decides what is safe to repeat, so the client never does.
+_NEVER = 0
+
+StoreError = (redis.RedisError, OSError, TimeoutError)
+"""What a command can raise when the store, or the way to it, is ill."""
+
+
+def redis_async(settings: Settings, *, timeout: float | None = None) -> redis.asyncio.Redis:
+    """A client for an event loop. `timeout` bounds each reply, in seconds; None waits for ever (blocking pops)."""
+    return redis.asyncio.Redis.from_url(
+        settings.redis_url.get_secret_value(),
+        socket_timeout=timeout,
+        socket_connect_timeout=settings.redis_timeout.total_seconds(),
+        retry=AsyncRetry(NoBackoff(), _NEVER),
+        max_connections=256,
+    )
+
+
+def redis_sync(settings: Settings, *, timeout: float | None = 5.0) -> redis.Redis:
+    """A client for blocking code. `timeout` bounds each reply, in seconds."""
+    return redis.Redis.from_url(
+        settings.redis_url.get_secret_value(),
+        socket_timeout=timeout,
+        socket_connect_timeout=1.0,
+        retry=Retry(NoBackoff(), _NEVER),
+    )

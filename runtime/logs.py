@@ -1,0 +1,73 @@
+"""Structured logs: one JSON object a line on stderr, event names dotted and in the past tense, secrets redacted.
+
+Levels: critical = the process cannot go on; error = needs a person; warning = degraded but promised things hold;
+info = facts one would ask for later; debug = for a developer.
+"""
+
+import logging
+import re
+import sys
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+
+import orjson
+import structlog
+
+from runtime.settings import Settings
+
+_SECRET_NAMES = re.compile(r"password|secret|token|authorization|api_key$", re.IGNORECASE)
+_SECRET_VALUES = re.compile(r"re_[A-Za-z0-9]{8}_[A-Za-z0-9]{24}|(?<=://)[^/@\s]+@|(?<=Bearer )\S+")
+_HIDDEN = "[redacted]"
+
+
+def redact(_logger: Any, _method: str, entry: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    """Hide values under secret names, and anything that looks like one of our keys or a URL's user part."""
+    for name, value in entry.items():
+        if _SECRET_NAMES.search(name):
+            entry[name] = _HIDDEN
+        elif isinstance(value, str):
+            entry[name] = _SECRET_VALUES.sub(_HIDDEN, value)
+    return entry
+
+
+def _serialise(entry: Any, **_options: Any) -> str:
+    return orjson.dumps(entry, default=str).decode()
+
+
+def setup(settings: Settings, process: str) -> None:
+    """Send our logs and those of every library as JSON lines to stderr, each marked with the process and node."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        redact,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(settings.log_level),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(process=process, node=settings.node)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(serializer=_serialise),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(settings.log_level.upper())
+    for noisy in ("httpx", "httpcore", "alembic", "rq", "mail"):  # they repeat what our own lines say
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def get(name: str) -> structlog.typing.FilteringBoundLogger:
+    """The logger of a module."""
+    logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(name)
+    return logger

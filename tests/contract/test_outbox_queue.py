@@ -1,0 +1,266 @@
+"""The outbox's promises, held by the same tests against the fake and the real store."""
+
+from datetime import timedelta
+
+import fakeredis
+import pytest
+
+from outbox.backlog import backlog
+from outbox.message import Attempt, Outcome
+from outbox.queue import Cancel, Outbox, Reschedule
+from outbox.states import State
+from runtime.connections import redis_async
+from runtime.settings import Settings
+from tests.fixtures.mail import NOON, a_submission, an_attempt, an_entry
+
+LATER = NOON + timedelta(minutes=5)
+
+
+@pytest.fixture(params=["fake", "valkey"])
+async def redis(request):
+    if request.param == "fake":
+        client = fakeredis.FakeAsyncRedis()
+    else:
+        client = redis_async(request.getfixturevalue("settings"), timeout=5)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def outbox(redis, bare_settings):
+    return Outbox(redis, bare_settings)
+
+
+@pytest.fixture
+def bare_settings(tmp_path):
+    return Settings(data_dir=tmp_path, queue_prefix=f"t{abs(hash(tmp_path))}", lane_connections=2, max_releases=2)
+
+
+async def put(outbox, *submissions, now=NOON):
+    (reply,) = await outbox.append([an_entry(*submissions).arguments(now)])
+    assert not isinstance(reply, Exception), reply
+    return reply
+
+
+async def claim(outbox, lane="one.test", *, channel="w#1", worker="w", limit=10, now=NOON):
+    return await outbox.claim(lane, channel=channel, worker=worker, limit=limit, now=now)
+
+
+async def states(outbox, message_id):
+    return (await outbox.find(message_id)).states
+
+
+async def test_accepted_message_waits_in_one_lane_per_domain(outbox):
+    """A message to two domains becomes a delivery in each of their lanes."""
+    mail = a_submission("a@one.test", "b@two.test", "c@ONE.test")
+    await put(outbox, mail)
+    assert set(await outbox.due_lanes(now=NOON, limit=10)) == {"one.test", "two.test"}
+    (delivery,) = await claim(outbox)
+    assert delivery.recipients == (0, 2)
+    assert delivery.content == mail.content
+    assert delivery.message == mail.message
+
+
+async def test_known_id_is_left_alone(outbox):
+    """The second arrival of a message is a no-op: that is what makes re-injection safe."""
+    mail = a_submission()
+    assert await put(outbox, mail) == [b"stored", 1]
+    (held,) = await claim(outbox)
+    assert await put(outbox, mail) == [b"stored", 0]
+    assert await claim(outbox, channel="w#2") == []
+    assert await outbox.settle(held, an_attempt(held), worker="w", now=NOON, next_attempt_at=None)
+
+
+async def test_batch_is_taken_whole(outbox):
+    """One accept of several messages is one script: all of them wait afterwards."""
+    mails = [a_submission(f"{n}@one.test") for n in range(5)]
+    assert await put(outbox, *mails) == [b"stored", 5]
+    assert {c.message.id for c in await claim(outbox)} == {m.message.id for m in mails}
+
+
+async def test_settled_delivery_ends_once(outbox):
+    """A settle with the newest token ends the delivery; the same settle again changes nothing."""
+    mail = a_submission()
+    await put(outbox, mail)
+    (held,) = await claim(outbox)
+    assert await outbox.settle(held, an_attempt(held, code=250), worker="w", now=NOON, next_attempt_at=None)
+    assert await states(outbox, mail.message.id) == (State.DELIVERED,)
+    assert not await outbox.settle(held, an_attempt(held, State.FAILED), worker="w", now=NOON, next_attempt_at=None)
+    assert await states(outbox, mail.message.id) == (State.DELIVERED,)
+
+
+async def test_stale_token_changes_nothing(outbox):
+    """A worker whose lease was taken back cannot settle what another one holds now."""
+    mail = a_submission()
+    await put(outbox, mail)
+    (stale,) = await claim(outbox, worker="slow")
+    after = NOON + timedelta(seconds=21)
+    assert await outbox.reap(now=after) == 1
+    (fresh,) = await claim(outbox, channel="w#2", worker="quick", now=after)
+    assert fresh.token > stale.token
+    assert fresh.possible_duplicate
+    assert not await outbox.settle(stale, an_attempt(stale, State.FAILED), worker="slow", now=after, next_attempt_at=None)
+    assert await states(outbox, mail.message.id) == (State.SENDING,)
+    assert await outbox.settle(fresh, an_attempt(fresh), worker="quick", now=after, next_attempt_at=None)
+
+
+async def test_partial_result_retries_only_the_deferred(outbox):
+    """Of 250, 450 and 550 only the 450 is tried again."""
+    mail = a_submission("a@one.test", "b@one.test", "c@one.test")
+    await put(outbox, mail)
+    (held,) = await claim(outbox)
+    outcomes = (Outcome(0, State.DELIVERED, 250), Outcome(1, State.DEFERRED, 450, "4.2.0"), Outcome(2, State.FAILED, 550))
+    assert await outbox.settle(held, Attempt(NOON, "mx", outcomes), worker="w", now=NOON, next_attempt_at=LATER)
+    assert await states(outbox, mail.message.id) == (State.DELIVERED, State.DEFERRED, State.FAILED)
+    assert await claim(outbox) == []
+    (again,) = await claim(outbox, now=LATER)
+    assert again.recipients == (1,)
+    assert again.attempts == 1
+
+
+async def test_released_work_is_due_at_once_and_uncounted(outbox):
+    """A shutdown gives work back: nothing counts as an attempt, nothing is flagged."""
+    await put(outbox, a_submission())
+    claims = await claim(outbox)
+    await outbox.release(claims, now=NOON)
+    (again,) = await claim(outbox)
+    assert again.attempts == 0
+    assert not again.possible_duplicate
+
+
+async def test_too_many_lost_leases_hold_the_delivery(outbox):
+    """A delivery that keeps killing its worker is put aside for a person, and can be redriven."""
+    mail = a_submission()
+    await put(outbox, mail)
+    now = NOON
+    for _ in range(2):
+        assert await claim(outbox, now=now)
+        now += timedelta(seconds=30)
+        assert await outbox.reap(now=now) == 1
+    assert await states(outbox, mail.message.id) == (State.HELD,)
+    assert await claim(outbox, now=now) == []
+    assert await outbox.redrive(f"{mail.message.id}/0", now=now)
+    assert len(await claim(outbox, now=now)) == 1
+
+
+async def test_restarted_worker_gets_its_work_back_at_once(outbox):
+    """Reaping by name takes back only that worker's leases, and its channels."""
+    await put(outbox, *(a_submission(f"{n}@one.test") for n in range(3)))
+    await claim(outbox, worker="dead", channel="dead#1", limit=2)
+    await claim(outbox, worker="alive", channel="alive#1", limit=1)
+    assert await outbox.reap(now=NOON, worker="dead") == 2
+    assert len(await claim(outbox, worker="new", channel="new#1")) == 2
+
+
+async def test_lane_has_so_many_channels(outbox):
+    """No more connections than the setting says work on one lane; leaving makes room."""
+    await put(outbox, *(a_submission(f"{n}@one.test") for n in range(9)))
+    assert await claim(outbox, channel="w#1", limit=1)
+    assert await claim(outbox, channel="w#2", limit=1)
+    assert await claim(outbox, channel="w#3", limit=1) == []
+    assert await claim(outbox, channel="w#1", limit=1), "a channel that is in may go on"
+    await outbox.leave("one.test", "w#2")
+    assert await claim(outbox, channel="w#3", limit=1)
+
+
+async def test_renewed_lease_is_not_reaped(outbox):
+    """Renewal extends what is held and names what was lost."""
+    await put(outbox, a_submission())
+    (held,) = await claim(outbox)
+    assert await outbox.renew([held], channel="w#1", now=NOON + timedelta(seconds=15)) == set()
+    assert await outbox.reap(now=NOON + timedelta(seconds=30)) == 0
+    assert await outbox.reap(now=NOON + timedelta(seconds=36)) == 1
+    assert await outbox.renew([held], channel="w#1", now=LATER) == {held.delivery_id}
+
+
+async def test_scheduled_message_waits_and_can_be_moved(outbox):
+    """Scheduled mail is not due before its time, can be moved while it waits, and not afterwards."""
+    mail = a_submission(scheduled_at=LATER)
+    await put(outbox, mail)
+    assert await states(outbox, mail.message.id) == (State.SCHEDULED,)
+    assert await outbox.due_lanes(now=NOON, limit=10) == []
+    assert await outbox.next_due_at() == LATER
+    moved = LATER + timedelta(hours=1)
+    assert await outbox.reschedule(mail.message.id, moved, now=NOON) is Reschedule.RESCHEDULED
+    assert await claim(outbox, now=LATER) == []
+    assert (await outbox.find(mail.message.id)).message.scheduled_at == moved
+    assert await claim(outbox, now=moved)
+    assert await outbox.reschedule(mail.message.id, LATER, now=moved) is Reschedule.NOT_SCHEDULED
+    assert await outbox.reschedule("nothing", LATER, now=moved) is Reschedule.UNKNOWN
+
+
+async def test_cancel_wins_or_the_worker_does(outbox):
+    """Cancelling works while all of the message waits, and is refused while it is sent and after it ended."""
+    waiting, sending = a_submission("a@one.test", "b@two.test"), a_submission("c@three.test")
+    await put(outbox, waiting, sending)
+    assert await outbox.cancel(waiting.message.id, now=NOON) is Cancel.CANCELLED
+    assert await outbox.cancel(waiting.message.id, now=NOON) is Cancel.CANCELLED
+    assert await states(outbox, waiting.message.id) == (State.CANCELLED, State.CANCELLED)
+    assert await claim(outbox) == []
+    (held,) = await claim(outbox, "three.test")
+    assert await outbox.cancel(sending.message.id, now=NOON) is Cancel.SENDING
+    await outbox.settle(held, an_attempt(held), worker="w", now=NOON, next_attempt_at=None)
+    assert await outbox.cancel(sending.message.id, now=NOON) is Cancel.ENDED
+    assert await outbox.cancel("nothing", now=NOON) is Cancel.UNKNOWN
+
+
+async def test_partly_delivered_message_is_not_cancelled(outbox):
+    """Once one recipient has it, the rest cannot be cancelled."""
+    mail = a_submission("a@one.test", "b@one.test")
+    await put(outbox, mail)
+    (held,) = await claim(outbox)
+    outcomes = (Outcome(0, State.DELIVERED, 250), Outcome(1, State.DEFERRED, 450))
+    await outbox.settle(held, Attempt(NOON, "mx", outcomes), worker="w", now=NOON, next_attempt_at=LATER)
+    assert await outbox.cancel(mail.message.id, now=NOON) is Cancel.ENDED
+
+
+async def test_newest_lists_by_creation(outbox):
+    """The index pages through what the outbox knows, newest first."""
+    mails = [a_submission(now=NOON + timedelta(seconds=n)) for n in range(4)]
+    await put(outbox, *mails)
+    ids = [view.message.id for view in await outbox.newest(limit=3)]
+    assert ids == [mails[3].message.id, mails[2].message.id, mails[1].message.id]
+
+
+async def test_backlog_counts_what_waits_and_why(outbox, redis, bare_settings):
+    """The backlog tells depth, states, lanes, errors and ages; and nothing is left when all has ended."""
+    await put(outbox, *(a_submission(f"{n}@one.test") for n in range(3)), a_submission("x@two.test"))
+    (first,) = await claim(outbox, limit=1)
+    error = {"code": 450, "status": "4.2.1", "text": "greylisted"}
+    await outbox.settle(first, an_attempt(first, State.DEFERRED, **error), worker="w", now=NOON, next_attempt_at=LATER)
+    await claim(outbox, "two.test")
+    now = NOON + timedelta(seconds=10)
+    seen = await backlog(redis, bare_settings, now=now)
+    assert (seen.depth, seen.in_flight) == (4, 1)
+    assert seen.states == {"queued": 2, "deferred": 1, "sending": 1}
+    assert seen.errors == {"450 4.2.1 greylisted": 1}
+    assert seen.oldest_due_age == 10
+    assert seen.in_per_second > 0
+    (lane,) = seen.lanes
+    assert (lane.lane, lane.waiting, lane.due) == ("one.test", 3, 2)
+    assert seen.recorder.behind == seen.recorder.newest == 5
+
+    for held in await claim(outbox, now=LATER):
+        await outbox.settle(held, an_attempt(held), worker="w", now=LATER, next_attempt_at=None)
+    ended = await backlog(redis, bare_settings, now=LATER)
+    assert ended.errors == {}
+    assert ended.states == {"delivered": 3, "sending": 1}
+
+
+async def test_every_move_is_an_event_with_the_next_number(outbox, redis, bare_settings):
+    """Events are numbered from 1 without a hole, and tell what happened in order."""
+    mail = a_submission()
+    await put(outbox, mail)
+    (held,) = await claim(outbox)
+    await outbox.settle(held, an_attempt(held, State.DEFERRED), worker="w", now=NOON, next_attempt_at=LATER)
+    await outbox.cancel(mail.message.id, now=NOON)
+    stream = await redis.xrange(f"{{{bare_settings.queue_prefix}}}:events")
+    assert [number for number, _ in stream] == [b"1-0", b"2-0", b"3-0"]
+    kinds = [entry[b"e"].split(b'"')[3] for _, entry in stream]
+    assert kinds == [b"accepted", b"attempted", b"cancelled"]
+
+
+async def test_wait_ends_when_work_arrives(outbox):
+    """An idle worker is woken by the accept, not by a clock."""
+    await put(outbox, a_submission())
+    await outbox.wait(10)

@@ -1,0 +1,171 @@
+"""Accepting is durable and goes on while the queue is away."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+
+from outbox.accept import Acceptor, Idempotency
+from outbox.errors import IdempotencyConflict, Unavailable
+from outbox.inlet import Inlet
+from outbox.journal import Journal
+from outbox.queue import Outbox
+from runtime.clock import now as right_now
+from runtime.connections import redis_async
+from runtime.secret import load_secret
+from tests.fixtures.mail import a_submission
+from tests.fixtures.valkey import ValkeyServer
+
+
+@asynccontextmanager
+async def an_acceptor(settings):
+    redis = redis_async(settings, timeout=5)
+    outbox = Outbox(redis, settings)
+    inlet = Inlet(outbox, redis, timeout=settings.redis_timeout)
+    acceptor = Acceptor(inlet, Journal(settings.data_dir / "journal"), settings, secret=load_secret(settings))
+    await acceptor.start()
+    try:
+        yield acceptor, outbox
+    finally:
+        await acceptor.stop()
+        await inlet.stop()
+        await redis.aclose()
+
+
+def fresh(**fields):
+    return a_submission(now=right_now(), **fields)
+
+
+async def until(condition, seconds=10):
+    async with asyncio.timeout(seconds):
+        while not await condition():
+            await asyncio.sleep(0.01)
+
+
+async def queued(outbox, count):
+    return len(await outbox.newest(limit=10_000)) == count
+
+
+@pytest.fixture
+def own_valkey(tmp_path, settings):
+    with ValkeyServer(tmp_path / "valkey") as server:
+        yield server, settings.model_copy(update={"redis_url": type(settings.redis_url)(server.url())})
+
+
+async def test_accepted_is_in_both_stores(settings):
+    """In health the queue and the journal hold every message before the answer."""
+    async with an_acceptor(settings) as (acceptor, outbox):
+        done = await asyncio.gather(*(acceptor.accept([fresh()]) for _ in range(50)))
+        assert await queued(outbox, 50)
+    journal = Journal(settings.data_dir / "journal")
+    kept = {m["id"] for _, header, _ in journal.replay() for m in header["messages"] if header["confirmed"]}
+    assert kept == {i for accepted in done for i in accepted.ids}
+    await journal.close()
+
+
+async def test_same_key_sends_once(settings):
+    """A thousand concurrent requests with one key are one message and one id."""
+    key = Idempotency("POST /emails", "k", "same")
+    async with an_acceptor(settings) as (acceptor, outbox):
+        (minted,) = acceptor.mint(1, key)
+        done = await asyncio.gather(*(acceptor.accept([fresh(id=minted)], key) for _ in range(1000)))
+        assert {accepted.ids for accepted in done} == {(minted,)}
+        assert sum(not accepted.replayed for accepted in done) == 1
+        assert await queued(outbox, 1)
+        with pytest.raises(IdempotencyConflict):
+            await acceptor.accept([fresh()], Idempotency("POST /emails", "k", "other"))
+
+
+async def test_accepting_goes_on_while_the_queue_is_down(own_valkey):
+    """Killed, the queue refuses nobody; back, it gets all that the journal took, each once."""
+    server, settings = own_valkey
+    async with an_acceptor(settings) as (acceptor, outbox):
+        await acceptor.accept([fresh()])
+        server.kill()
+        blind = await asyncio.gather(*(acceptor.accept([fresh()]) for _ in range(200)))
+        assert len({accepted.ids for accepted in blind}) == 200
+        server.start()
+        await until(lambda: queued(outbox, 201))
+
+
+async def test_hung_queue_costs_one_timeout(own_valkey):
+    """A hang is noticed once; what was on its way is put again under the same id and stays one message."""
+    server, settings = own_valkey
+    async with an_acceptor(settings) as (acceptor, outbox):
+        await acceptor.accept([fresh()])
+        server.pause()
+        loop = asyncio.get_running_loop()
+        await asyncio.gather(*(acceptor.accept([fresh()]) for _ in range(20)))
+        started = loop.time()
+        await asyncio.gather(*(acceptor.accept([fresh()]) for _ in range(20)))
+        assert loop.time() - started < settings.redis_timeout.total_seconds(), "the breaker is open, nobody waits"
+        server.resume()
+        await until(lambda: queued(outbox, 41))
+        assert await outbox.due_lanes(now=right_now(), limit=5) == ["one.test"]
+        assert len(await outbox.claim("one.test", channel="c", worker="w", limit=100, now=right_now())) == 41
+
+
+async def test_key_answers_the_same_id_while_blind(own_valkey):
+    """Without the queue a repeated key still gives its id, and another body still conflicts."""
+    server, settings = own_valkey
+    key = Idempotency("POST /emails", "k", "same")
+    async with an_acceptor(settings) as (acceptor, outbox):
+        server.kill()
+        (minted,) = acceptor.mint(1, key)
+        first = await acceptor.accept([fresh(id=minted)], key)
+        second = await acceptor.accept([fresh(id=minted)], key)
+        assert (first.ids, first.replayed) == ((minted,), False)
+        assert (second.ids, second.replayed) == ((minted,), True)
+        with pytest.raises(IdempotencyConflict):
+            await acceptor.accept([fresh()], Idempotency("POST /emails", "k", "other"))
+        server.start()
+        await until(lambda: queued(outbox, 1))
+
+
+async def test_unconfirmed_accepts_survive_our_own_death(own_valkey):
+    """A process that died before the queue came back leaves nothing behind but the journal, and that is enough."""
+    server, settings = own_valkey
+    async with an_acceptor(settings) as (acceptor, _):
+        server.kill()
+        for _ in range(5):
+            await acceptor.accept([fresh()])
+    server.start()
+    async with an_acceptor(settings) as (_, outbox):
+        await until(lambda: queued(outbox, 5))
+    async with an_acceptor(settings) as (_, outbox):
+        assert await queued(outbox, 5), "marked as confirmed, they are not put again"
+
+
+async def test_full_queue_refuses_nobody(own_valkey):
+    """At maxmemory the journal takes over; with room again the queue gets it all."""
+    server, settings = own_valkey
+    async with an_acceptor(settings) as (acceptor, outbox):
+        with server.client() as admin:
+            admin.config_set("maxmemory", "1mb")
+            await asyncio.gather(*(acceptor.accept([fresh()]) for _ in range(10)))
+            assert await queued(outbox, 0)
+            admin.config_set("maxmemory", "0")
+        await until(lambda: queued(outbox, 10))
+
+
+async def test_without_any_store_nothing_is_promised(own_valkey, monkeypatch):
+    """Queue down and journal full: Unavailable, and no id."""
+    server, settings = own_valkey
+    async with an_acceptor(settings) as (acceptor, _):
+        server.kill()
+
+        def full(*_):
+            raise OSError(28, "full")
+
+        monkeypatch.setattr(acceptor._journal, "write", full)
+        with pytest.raises(Unavailable):
+            await acceptor.accept([fresh()])
+
+
+async def test_cancelled_caller_does_not_stop_the_append(settings):
+    """A client that goes away in the middle leaves a whole message, not half of one."""
+    async with an_acceptor(settings) as (acceptor, outbox):
+        caller = asyncio.create_task(acceptor.accept([fresh()]))
+        await asyncio.sleep(0)
+        caller.cancel()
+        await until(lambda: queued(outbox, 1))
