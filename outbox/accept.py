@@ -20,6 +20,7 @@ from outbox.errors import IdempotencyConflict, Unavailable
 from outbox.ids import Idempotency, day_of, derive_ids, new_id
 from outbox.inlet import Inlet, Unconfirmed
 from outbox.journal import Journal
+from outbox.prune import Pruner
 from outbox.reinject import Reinjector
 from runtime import clock
 from runtime.clock import ms_of
@@ -63,6 +64,8 @@ class Acceptor:
         self._reinjector = Reinjector(inlet, journal, pause=settings.redis_timeout)
         self._blind: OrderedDict[str, FirstUse] = OrderedDict()
         self._running: set[asyncio.Task[Any]] = set()
+        self._pruner = Pruner(inlet.redis, journal, self._reinjector, settings)
+        self._pruning: asyncio.Task[None] | None = None
 
     @property
     def can_append(self) -> bool:
@@ -72,11 +75,15 @@ class Acceptor:
     async def start(self) -> None:
         """Begin to re-inject what an earlier life of this process left unconfirmed."""
         await self._reinjector.start()
+        self._pruning = asyncio.create_task(self._pruner.run())
 
     async def stop(self) -> None:
         """Let running appends finish, then close."""
         if self._running:
             await asyncio.wait(self._running)
+        if self._pruning:
+            self._pruning.cancel()
+            await asyncio.wait([self._pruning])
         await self._reinjector.stop()
         await self._journal.close()
 

@@ -43,7 +43,7 @@ class Inlet:
         lanes: int = 4,
     ) -> None:
         self._outbox = outbox
-        self._redis = redis
+        self.redis = redis
         self._timeout = timeout.total_seconds()
         self._pause = pause.total_seconds()
         self._now = now
@@ -118,7 +118,7 @@ class Inlet:
             await asyncio.sleep(self._pause)
             try:
                 async with asyncio.timeout(self._timeout):
-                    await self._redis.ping()
+                    await self.redis.ping()
             except StoreError:
                 continue
             self._trial = None

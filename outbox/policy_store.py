@@ -12,7 +12,7 @@ import orjson
 from redis.asyncio import Redis
 
 from outbox import events
-from outbox.policy import ApiKey, Permission, digest_of
+from outbox.policy_snapshot import ApiKey, Permission, digest_of
 from outbox.scripts import Scripts
 from runtime import clock
 from runtime.settings import Settings

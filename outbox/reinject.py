@@ -6,6 +6,7 @@ The id decides: a message that the queue has already is left as it is, so repeat
 import asyncio
 from collections import deque
 from datetime import timedelta
+from pathlib import Path
 
 from prometheus_client import Gauge
 from redis.exceptions import ResponseError
@@ -46,6 +47,11 @@ class Reinjector:
         if self._task:
             self._task.cancel()
             await asyncio.wait([self._task])
+
+    @property
+    def segments(self) -> set[Path]:
+        """Segments that hold something the queue does not have yet."""
+        return {place.segment for place in self._places}
 
     def add(self, place: Place) -> None:
         """One more accept that the queue did not confirm."""

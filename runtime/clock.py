@@ -4,8 +4,12 @@ from datetime import UTC, datetime, timedelta
 
 
 def now() -> datetime:
-    """The wall clock, aware UTC. Pure code takes ``now`` as an argument and never calls this."""
-    return datetime.now(UTC)
+    """The wall clock, aware UTC, to the millisecond, so that it comes back unchanged from every store.
+
+    Pure code takes ``now`` as an argument and never calls this.
+    """
+    instant = datetime.now(UTC)
+    return instant.replace(microsecond=instant.microsecond // 1000 * 1000)
 
 
 def to_ms(instant: datetime) -> int:

@@ -113,6 +113,9 @@ class Settings(BaseSettings):
     recent_retention: timedelta = Field(
         timedelta(minutes=10), description="How long an ended message stays readable in the queue."
     )
+    journal_retention: timedelta = Field(
+        timedelta(days=7), description="Least age at which a journal segment is deleted, once all its mail has ended."
+    )
     recorder_batch: Positive = Field(1000, description="Most events in one database transaction.")
     stream_keep: Positive = Field(10_000, description="Archived events kept in the queue for a quick catch-up.")
     chaos: bool = Field(False, description="Allow the database chaos switch.")

@@ -99,7 +99,9 @@ async def test_stale_token_changes_nothing(outbox):
     (fresh,) = await claim(outbox, channel="w#2", worker="quick", now=after)
     assert fresh.token > stale.token
     assert fresh.possible_duplicate
-    assert not await outbox.settle(stale, an_attempt(stale, State.FAILED), worker="slow", now=after, next_attempt_at=None)
+    assert not await outbox.settle(
+        stale, an_attempt(stale, State.FAILED), worker="slow", now=after, next_attempt_at=None
+    )
     assert await states(outbox, mail.message.id) == (State.SENDING,)
     assert await outbox.settle(fresh, an_attempt(fresh), worker="quick", now=after, next_attempt_at=None)
 
@@ -109,7 +111,11 @@ async def test_partial_result_retries_only_the_deferred(outbox):
     mail = a_submission("a@one.test", "b@one.test", "c@one.test")
     await put(outbox, mail)
     (held,) = await claim(outbox)
-    outcomes = (Outcome(0, State.DELIVERED, 250), Outcome(1, State.DEFERRED, 450, "4.2.0"), Outcome(2, State.FAILED, 550))
+    outcomes = (
+        Outcome(0, State.DELIVERED, 250),
+        Outcome(1, State.DEFERRED, 450, "4.2.0"),
+        Outcome(2, State.FAILED, 550),
+    )
     assert await outbox.settle(held, Attempt(NOON, "mx", outcomes), worker="w", now=NOON, next_attempt_at=LATER)
     assert await states(outbox, mail.message.id) == (State.DELIVERED, State.DEFERRED, State.FAILED)
     assert await claim(outbox) == []

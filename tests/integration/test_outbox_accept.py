@@ -15,6 +15,7 @@ from runtime.connections import redis_async
 from runtime.secret import load_secret
 from tests.fixtures.mail import a_submission
 from tests.fixtures.valkey import ValkeyServer
+from tests.fixtures.waiting import until
 
 
 @asynccontextmanager
@@ -34,12 +35,6 @@ async def an_acceptor(settings):
 
 def fresh(**fields):
     return a_submission(now=right_now(), **fields)
-
-
-async def until(condition, seconds=10):
-    async with asyncio.timeout(seconds):
-        while not await condition():
-            await asyncio.sleep(0.01)
 
 
 async def queued(outbox, count):

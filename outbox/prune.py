@@ -1,0 +1,87 @@
+"""Deletes journal segments whose every message has ended and is archived, after a retention.
+
+The queue forgets a message only when both are true (outbox/retire.py), so "the queue no longer knows it" is the test,
+unless the queue lost its memory: its generation mark tells.
+"""
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from redis.asyncio import Redis
+
+from outbox.journal import Journal, read_segment, sync_folder
+from outbox.reinject import Reinjector
+from runtime.connections import StoreError
+from runtime.logs import get
+from runtime.settings import Settings
+
+log = get(__name__)
+
+_EVERY_SECONDS = 600
+
+
+class Pruner:
+    """Looks over one journal every ten minutes."""
+
+    def __init__(self, redis: Redis, journal: Journal, reinjector: Reinjector, settings: Settings) -> None:
+        self._redis = redis
+        self._journal = journal
+        self._reinjector = reinjector
+        self._prefix = f"{{{settings.queue_prefix}}}"
+        self._retention = settings.journal_retention.total_seconds()
+
+    async def run(self) -> None:
+        """For ever."""
+        while True:
+            try:
+                await self.prune_once()
+            except StoreError as failure:
+                log.info("journal.prune_put_off", error=str(failure)[:100])
+            await asyncio.sleep(_EVERY_SECONDS)
+
+    async def prune_once(self) -> int:
+        """Delete what may go now; how many segments that were."""
+        if not await self._same_queue():
+            log.error("journal.queue_lost_its_memory")
+            return 0
+        gone = [segment for segment in self._journal.closed_segments if await self._may_go(segment)]
+        for segment in gone:
+            segment.unlink()
+            log.info("journal.segment_pruned", segment=segment.name)
+        if gone:
+            sync_folder(self._journal.folder)
+        return len(gone)
+
+    async def _same_queue(self) -> bool:
+        """Whether the queue is the one this journal fed first; a queue that lost its memory has another mark."""
+        key = f"{self._prefix}:generation"
+        await self._redis.set(key, str(uuid4()), nx=True)
+        mark: Any = await self._redis.get(key)
+        return mark == await asyncio.to_thread(_first_mark, self._journal.folder / "generation", mark)
+
+    async def _may_go(self, segment: Path) -> bool:
+        if not self._is_old(segment) or segment in self._reinjector.segments:
+            return False
+        ids = await asyncio.to_thread(_ids, segment)
+        pipe = self._redis.pipeline(transaction=False)
+        for message_id in ids:
+            pipe.exists(f"{self._prefix}:m:{message_id}")
+        known: list[int] = await pipe.execute()
+        return not any(known)
+
+    def _is_old(self, segment: Path) -> bool:
+        return time.time() - segment.stat().st_mtime > self._retention
+
+
+def _first_mark(file: Path, mark: bytes) -> bytes:
+    if not file.exists():
+        file.write_bytes(mark)
+    return file.read_bytes()
+
+
+def _ids(segment: Path) -> list[str]:
+    accepted = (header for _, header, _ in read_segment(segment) if header["kind"] == "accepted")
+    return [message["id"] for header in accepted for message in header["messages"]]

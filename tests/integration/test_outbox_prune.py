@@ -1,0 +1,67 @@
+"""Journal segments go when all their mail has ended, and never when the queue lost its memory."""
+
+import os
+from datetime import timedelta
+
+import pytest
+
+from outbox.entry import Entry
+from outbox.inlet import Inlet
+from outbox.journal import Journal
+from outbox.prune import Pruner
+from outbox.queue import Outbox
+from outbox.reinject import Reinjector
+from runtime.connections import redis_async
+from tests.fixtures.mail import a_submission
+
+
+@pytest.fixture
+async def parts(settings, tmp_path):
+    redis = redis_async(settings, timeout=5)
+    journal = Journal(tmp_path / "journal", segment_bytes=1)
+    outbox = Outbox(redis, settings)
+    inlet = Inlet(outbox, redis, timeout=settings.redis_timeout)
+    reinjector = Reinjector(inlet, journal, pause=timedelta(milliseconds=10))
+    settings = settings.model_copy(update={"journal_retention": timedelta(0)})
+    yield redis, journal, outbox, reinjector, Pruner(redis, journal, reinjector, settings)
+    await journal.close()
+    await redis.aclose()
+
+
+async def journalled(journal, *, confirmed=True):
+    entry = Entry((a_submission(),))
+    place = await journal.append(*entry.record(confirmed=confirmed))
+    await journal.append({"kind": "filler"})  # closes the segment
+    os.utime(place.segment, (1, 1))
+    return entry, place
+
+
+async def test_segment_stays_while_its_mail_lives(parts, noon):
+    """A message that the queue still knows keeps its segment; once forgotten, the segment goes."""
+    redis, journal, outbox, _, pruner = parts
+    entry, place = await journalled(journal)
+    await outbox.append([entry.arguments(noon)])
+    await pruner.prune_once()
+    assert place.segment.exists()
+    await redis.delete(*await redis.keys("*:m:*"))
+    assert await pruner.prune_once()
+    assert not place.segment.exists()
+
+
+async def test_unconfirmed_accept_keeps_its_segment(parts):
+    """What only the journal has is never deleted."""
+    _, journal, _, reinjector, pruner = parts
+    _, place = await journalled(journal, confirmed=False)
+    reinjector.add(place)
+    await pruner.prune_once()
+    assert place.segment.exists()
+
+
+async def test_queue_without_memory_deletes_nothing(parts):
+    """After the queue was emptied its generation mark differs, and the journal is kept for a rebuild."""
+    redis, journal, _, _, pruner = parts
+    await pruner.prune_once()
+    _, place = await journalled(journal)
+    await redis.flushdb()
+    assert await pruner.prune_once() == 0
+    assert place.segment.exists()
