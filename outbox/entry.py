@@ -1,9 +1,11 @@
 """One accept on its way into the stores: the arguments of accept.lua, and the journal record that can repeat it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
+
+import orjson
 
 from outbox import events
 from outbox.ids import Idempotency
@@ -47,6 +49,7 @@ class Entry:
     """Messages accepted together, all or nothing, with the first use of an idempotency key if there was one."""
 
     submissions: tuple[Submission, ...]
+    metas: tuple[bytes, ...]  # each message's JSON, made once for the queue, its event and the journal
     key_hash: str = ""
     first_use: FirstUse | None = None
     retention_ms: int = 0
@@ -57,9 +60,16 @@ class Entry:
     ) -> "Entry":
         """The entry of a request."""
         if idempotency is None:
-            return cls(tuple(submissions))
+            return cls.plain(submissions)
         first_use = FirstUse(idempotency.fingerprint, day, len(submissions))
-        return cls(tuple(submissions), idempotency.hash(), first_use, retention_ms)
+        return replace(
+            cls.plain(submissions), key_hash=idempotency.hash(), first_use=first_use, retention_ms=retention_ms
+        )
+
+    @classmethod
+    def plain(cls, submissions: Sequence[Submission]) -> "Entry":
+        """An entry without an idempotency key."""
+        return cls(tuple(submissions), tuple(s.message.to_json() for s in submissions))
 
     @property
     def size(self) -> int:
@@ -76,8 +86,8 @@ class Entry:
         value = self.first_use.encode() if self.first_use else ""
         flat: list[Argument] = [to_ms(now), bucket_of(now), self.key_hash, value, self.retention_ms or 1]
         flat.append(len(self.submissions))
-        for submission in self.submissions:
-            flat += _message_arguments(submission.message, submission.content, now)
+        for submission, meta in zip(self.submissions, self.metas, strict=True):
+            flat += _message_arguments(submission, meta, now)
         return flat
 
     def record(self, *, confirmed: bool) -> tuple[Header, bytes]:
@@ -85,7 +95,7 @@ class Entry:
         header: dict[str, Any] = {
             "kind": "accepted",
             "confirmed": confirmed,
-            "messages": [s.message.to_dict() for s in self.submissions],
+            "messages": [orjson.Fragment(meta) for meta in self.metas],
             "sizes": [len(s.content) for s in self.submissions],
         }
         if self.first_use:
@@ -100,17 +110,20 @@ class Entry:
             submissions.append(Submission(Message.from_dict(fields), blob[at : at + size]))
             at += size
         if "first_use" not in header:
-            return cls(tuple(submissions))
+            return cls.plain(submissions)
         first_use = FirstUse.decode(header["first_use"].encode())
-        return cls(tuple(submissions), header["key_hash"], first_use, header["ms"])
+        return replace(
+            cls.plain(submissions), key_hash=header["key_hash"], first_use=first_use, retention_ms=header["ms"]
+        )
 
 
-def _message_arguments(message: Message, content: bytes, now: datetime) -> list[Argument]:
+def _message_arguments(submission: Submission, meta: bytes, now: datetime) -> list[Argument]:
+    message = submission.message
     waits = message.scheduled_at is not None and message.scheduled_at > now
     due = to_ms(message.scheduled_at) if waits and message.scheduled_at else to_ms(now)
     state = State.SCHEDULED if waits else State.QUEUED
     deliveries = message.deliveries()
-    flat: list[Argument] = [message.id, message.to_json(), content, events.accepted(message), state]
+    flat: list[Argument] = [message.id, meta, submission.content, events.accepted(message, meta), state]
     flat += [to_ms(message.created_at), len(deliveries)]
     for delivery in deliveries:
         flat += [delivery.lane, due, ",".join(map(str, delivery.recipients))]

@@ -5,23 +5,21 @@ client's request pays for finding out.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
 
 from outbox.entry import Entry, FirstUse
 from outbox.queue import Outbox
 from runtime import clock
+from runtime.batcher import Batcher
 from runtime.connections import StoreError
 from runtime.logs import get
 
 log = get(__name__)
 
-_BATCH_ENTRIES = 64
-_BATCH_BYTES = 1_000_000
 _LARGE_BYTES_PER_SECOND = 20_000_000  # what a slow but healthy queue must still take of large contents
 
 
@@ -30,7 +28,7 @@ class Unconfirmed(Exception):
 
 
 class Inlet:
-    """One per process. Batches are formed from whatever waits; up to `lanes` of them are on the way at once."""
+    """One per process."""
 
     def __init__(
         self,
@@ -40,16 +38,13 @@ class Inlet:
         timeout: timedelta,
         pause: timedelta = timedelta(milliseconds=100),
         now: Callable[[], datetime] = clock.now,
-        lanes: int = 4,
     ) -> None:
         self._outbox = outbox
         self.redis = redis
         self._timeout = timeout.total_seconds()
         self._pause = pause.total_seconds()
         self._now = now
-        self._lanes = lanes
-        self._waiting: list[tuple[Entry, asyncio.Future[Any]]] = []
-        self._flushing: set[asyncio.Task[None]] = set()
+        self._batcher: Batcher[Entry] = Batcher(self._append, weight=lambda entry: entry.size)
         self._trial: asyncio.Task[None] | None = None
 
     @property
@@ -64,11 +59,7 @@ class Inlet:
         """
         if self.is_open:
             raise Unconfirmed
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting.append((entry, answer))
-        if len(self._flushing) < self._lanes:
-            self._flush()
-        verdict, value = await answer
+        verdict, value = await self._batcher.submit(entry)
         return FirstUse.decode(value) if verdict == b"replayed" else None
 
     async def stop(self) -> None:
@@ -76,39 +67,18 @@ class Inlet:
         if self._trial:
             self._trial.cancel()
 
-    def _flush(self) -> None:
-        task = asyncio.create_task(self._send_all())
-        self._flushing.add(task)
-        task.add_done_callback(self._flushing.discard)
-
-    async def _send_all(self) -> None:
-        await asyncio.sleep(0)  # let the accepts of this turn join
-        while self._waiting:
-            batch = self._take()
-            try:
-                limit = self._timeout + sum(entry.size for entry, _ in batch) / _LARGE_BYTES_PER_SECOND
-                async with asyncio.timeout(limit):
-                    replies = await self._outbox.append([entry.arguments(self._now()) for entry, _ in batch])
-            except StoreError as failure:
-                self._trip(failure)
-                replies = [Unconfirmed()] * len(batch)
-            for (_, answer), reply in zip(batch, replies, strict=True):
-                _resolve(answer, reply)
-
-    def _take(self) -> list[tuple[Entry, asyncio.Future[Any]]]:
-        size = taken = 0
-        for entry, _ in self._waiting[:_BATCH_ENTRIES]:
-            size += entry.size
-            taken += 1
-            if size > _BATCH_BYTES:
-                break
-        batch, self._waiting = self._waiting[:taken], self._waiting[taken:]
-        return batch
+    async def _append(self, entries: Sequence[Entry]) -> list[Any]:
+        limit = self._timeout + sum(entry.size for entry in entries) / _LARGE_BYTES_PER_SECOND
+        now = self._now()
+        try:
+            async with asyncio.timeout(limit):
+                return await self._outbox.append([entry.arguments(now) for entry in entries])
+        except StoreError as failure:
+            self._trip(failure)
+            raise Unconfirmed from failure
 
     def _trip(self, failure: BaseException) -> None:
-        for _, answer in self._waiting:
-            _resolve(answer, Unconfirmed())
-        self._waiting.clear()
+        self._batcher.fail_waiting(Unconfirmed())
         if self._trial is None:
             log.error("queue.lost", error=f"{type(failure).__name__}: {failure}"[:200])
             self._trial = asyncio.create_task(self._ping_until_back())
@@ -124,15 +94,3 @@ class Inlet:
             self._trial = None
             log.info("queue.back")
             return
-
-
-def _resolve(answer: asyncio.Future[Any], reply: Any) -> None:
-    if answer.done():
-        return
-    if isinstance(reply, Exception):
-        answer.set_exception(reply)
-    else:
-        answer.set_result(reply)
-
-
-__all__ = ["Inlet", "ResponseError", "Unconfirmed"]

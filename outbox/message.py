@@ -3,7 +3,7 @@
 The content (RFC 5322 octets) travels beside the message, never inside it: it is large and seldom needed.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Self
 
@@ -70,7 +70,7 @@ class Message:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form: instants as milliseconds, recipients as [address, kind]."""
-        fields = asdict(self)
+        fields: dict[str, Any] = {name: getattr(self, name) for name in self.__dataclass_fields__}
         fields["created_at"] = to_ms(self.created_at)
         fields["scheduled_at"] = to_ms(self.scheduled_at) if self.scheduled_at else None
         fields["recipients"] = [[r.address, r.kind] for r in self.recipients]

@@ -60,7 +60,8 @@ class Pruner:
         key = f"{self._prefix}:generation"
         await self._redis.set(key, str(uuid4()), nx=True)
         mark: Any = await self._redis.get(key)
-        return mark == await asyncio.to_thread(_first_mark, self._journal.folder / "generation", mark)
+        first = await asyncio.to_thread(_first_mark, self._journal.folder / "generation", mark)
+        return first == bytes(mark)
 
     async def _may_go(self, segment: Path) -> bool:
         if not self._is_old(segment) or segment in self._reinjector.segments:

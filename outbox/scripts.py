@@ -9,6 +9,8 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, ResponseError
 
+from runtime.batcher import Batcher
+
 Argument = str | bytes | int | float
 Call = tuple[str, Sequence[Argument]]
 
@@ -27,13 +29,11 @@ class Scripts:
     def __init__(self, redis: Redis, prefix: str) -> None:
         self._redis = redis
         self.prefix = f"{{{prefix}}}"
+        self._batcher: Batcher[Call] = Batcher(self.pipeline)
 
     async def call(self, name: str, *arguments: Argument) -> Any:
-        """One script's reply."""
-        (reply,) = await self.pipeline([(name, arguments)])
-        if isinstance(reply, Exception):
-            raise reply
-        return reply
+        """One script's reply; concurrent calls share a round trip. Raises what the script or the way to it raised."""
+        return await self._batcher.submit((name, arguments))
 
     async def pipeline(self, calls: Sequence[Call]) -> list[Any]:
         """Replies in order, one round trip. A script that failed has its ResponseError as reply.

@@ -17,13 +17,15 @@ StoreError = (redis.RedisError, OSError, TimeoutError)
 
 def redis_async(settings: Settings, *, timeout: float | None = None) -> redis.asyncio.Redis:
     """A client for an event loop. `timeout` bounds each reply, in seconds; None waits for ever (blocking pops)."""
-    return redis.asyncio.Redis.from_url(
+    pool = redis.asyncio.BlockingConnectionPool.from_url(
         settings.redis_url.get_secret_value(),
+        timeout=timeout,
         socket_timeout=timeout,
         socket_connect_timeout=settings.redis_timeout.total_seconds(),
         retry=AsyncRetry(NoBackoff(), _NEVER),
-        max_connections=256,
+        max_connections=32,
     )
+    return redis.asyncio.Redis.from_pool(pool)
 
 
 def redis_sync(settings: Settings, *, timeout: float | None = 5.0) -> redis.Redis:

@@ -12,7 +12,7 @@ from outbox.prune import Pruner
 from outbox.queue import Outbox
 from outbox.reinject import Reinjector
 from runtime.connections import redis_async
-from tests.fixtures.mail import a_submission
+from tests.fixtures.mail import NOON, a_submission
 
 
 @pytest.fixture
@@ -29,18 +29,18 @@ async def parts(settings, tmp_path):
 
 
 async def journalled(journal, *, confirmed=True):
-    entry = Entry((a_submission(),))
+    entry = Entry.plain((a_submission(),))
     place = await journal.append(*entry.record(confirmed=confirmed))
     await journal.append({"kind": "filler"})  # closes the segment
     os.utime(place.segment, (1, 1))
     return entry, place
 
 
-async def test_segment_stays_while_its_mail_lives(parts, noon):
+async def test_segment_stays_while_its_mail_lives(parts):
     """A message that the queue still knows keeps its segment; once forgotten, the segment goes."""
     redis, journal, outbox, _, pruner = parts
     entry, place = await journalled(journal)
-    await outbox.append([entry.arguments(noon)])
+    await outbox.append([entry.arguments(NOON)])
     await pruner.prune_once()
     assert place.segment.exists()
     await redis.delete(*await redis.keys("*:m:*"))
