@@ -30,7 +30,7 @@ MOVES: dict[str, tuple[frozenset[State], frozenset[State]]] = {
     "claim": (WAITING, frozenset({State.SENDING})),
     "settle": (
         frozenset({State.SENDING}),
-        frozenset({State.DELIVERED, State.FAILED, State.SUPPRESSED, State.DEFERRED, State.HELD}),
+        frozenset({State.DELIVERED, State.FAILED, State.SUPPRESSED, State.DEFERRED}),
     ),
     "release": (frozenset({State.SENDING}), frozenset({State.QUEUED})),
     "reap": (frozenset({State.SENDING}), frozenset({State.QUEUED, State.HELD})),

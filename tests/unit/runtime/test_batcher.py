@@ -1,0 +1,65 @@
+"""Concurrent calls share a round trip, and each gets its own reply."""
+
+import asyncio
+
+import pytest
+
+from runtime.batcher import Batcher
+
+
+async def test_one_turn_is_one_flush():
+    """A hundred calls of one turn go out in batches of the largest size."""
+    sizes = []
+
+    async def flush(items):
+        sizes.append(len(items))
+        return [item * 2 for item in items]
+
+    batcher = Batcher(flush, most=40, lanes=1)
+    assert await asyncio.gather(*(batcher.submit(n) for n in range(100))) == [n * 2 for n in range(100)]
+    assert sizes == [40, 40, 20]
+
+
+async def test_heavy_items_end_a_batch():
+    """A batch is closed once it weighs enough."""
+    sizes = []
+
+    async def flush(items):
+        sizes.append(len(items))
+        return items
+
+    batcher = Batcher(flush, heavy=10, weight=lambda item: item, lanes=1)
+    await asyncio.gather(*(batcher.submit(n) for n in (1, 20, 1, 1)))
+    assert sizes == [2, 2]
+
+
+async def test_failure_is_everybodys_and_a_refusal_ones_own():
+    """If the flush raises, all get it; a reply that is an exception is raised for its submitter only."""
+
+    async def flush(items):
+        if "all" in items:
+            raise ConnectionError("gone")
+        return [ValueError("no") if item == "bad" else item for item in items]
+
+    batcher = Batcher(flush)
+    good, bad = await asyncio.gather(batcher.submit("good"), batcher.submit("bad"), return_exceptions=True)
+    assert good == "good"
+    assert isinstance(bad, ValueError)
+    with pytest.raises(ConnectionError):
+        await batcher.submit("all")
+
+
+async def test_cancelled_caller_leaves_the_others_alone():
+    """A caller that goes away does not take the batch with it."""
+    sent = asyncio.Event()
+
+    async def flush(items):
+        await sent.wait()
+        return items
+
+    batcher = Batcher(flush)
+    leaving, staying = (asyncio.create_task(batcher.submit(n)) for n in (1, 2))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    sent.set()
+    assert await staying == 2

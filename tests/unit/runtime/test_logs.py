@@ -1,0 +1,54 @@
+"""Logs are JSON lines without secrets."""
+
+import json
+import logging
+import sys
+
+from runtime.logs import get, setup
+from runtime.settings import Settings
+
+TOKEN = "re_12345678_123456789012345678901234"
+
+
+def lines_of(capsys):
+    return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+
+def test_line_is_json_with_process_and_level(capsys):
+    """One object a line: event, level, time, process, node."""
+    setup(Settings(node="n1"), "api")
+    get("test").info("mail.accepted", id="x", size=3)
+    (line,) = lines_of(capsys)
+    assert line["event"] == "mail.accepted"
+    assert (line["level"], line["process"], line["node"], line["size"]) == ("info", "api", "n1", 3)
+    assert line["timestamp"].endswith("Z")
+
+
+def test_secrets_are_hidden(capsys):
+    """Tokens anywhere, values under secret names, and credentials in addresses do not reach the log."""
+    setup(Settings(), "api")
+    get("test").warning("odd.request", authorization=f"Bearer {TOKEN}", text=f"key {TOKEN} in text", password="hunter2")
+    get("test").warning("odd.store", url="postgresql://user:hunter2@db/mail")
+    logging.getLogger("library").warning("calling with %s", TOKEN)
+    shown = capsys.readouterr().err
+    assert TOKEN not in shown
+    assert "hunter2" not in shown
+    assert shown.count("[redacted]") == 5
+
+
+def test_levels_below_the_setting_are_dropped(capsys):
+    """What is not asked for costs nothing."""
+    setup(Settings(log_level="warning"), "api")
+    get("test").info("not.shown")
+    assert lines_of(capsys) == []
+
+
+def test_exceptions_of_ours_are_one_line(capsys):
+    """A traceback is a field, not loose text."""
+    setup(Settings(), "api")
+    try:
+        raise ValueError("broken")
+    except ValueError:
+        get("test").error("thing.failed", exc_info=sys.exc_info())
+    (line,) = lines_of(capsys)
+    assert "ValueError: broken" in line["exception"]
