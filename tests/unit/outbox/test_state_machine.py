@@ -1,0 +1,163 @@
+"""The outbox against a model: whatever order things happen in, and whoever dies in between, nothing is lost or doubled.
+
+A crash is a worker that forgets its claims, or an accept that is repeated because its answer was lost.
+"""
+
+import asyncio
+from collections import Counter
+from datetime import timedelta
+
+import fakeredis
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
+
+from outbox.message import Attempt, Outcome
+from outbox.queue import Cancel, Outbox
+from outbox.states import ENDED, WAITING, State
+from runtime.settings import Settings
+from tests.fixtures.mail import NOON, a_submission, an_entry
+
+SETTINGS = Settings(queue_prefix="model", lane_connections=1000, max_releases=3)
+LANES = ("one.test", "two.test")
+VERDICTS = st.sampled_from([State.DELIVERED, State.FAILED, State.DEFERRED, State.SUPPRESSED])
+
+
+class OutboxMachine(RuleBasedStateMachine):
+    """The model is one state per recipient; after every step the outbox must agree with it."""
+
+    mails = Bundle("mails")
+    claims = Bundle("claims")
+
+    def __init__(self):
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.redis = fakeredis.FakeAsyncRedis()
+        self.outbox = Outbox(self.redis, SETTINGS)
+        self.now = NOON
+        self.model = {}  # message id -> list of states
+        self.tokens = {}  # delivery id -> the newest claim, while it holds the lease
+        self.events = 0
+        self.channel = 0
+
+    def run(self, work):
+        return self.runner.run(work)
+
+    def teardown(self):
+        self.run(self.redis.aclose())
+        self.runner.close()
+
+    @rule(target=mails, domains=st.lists(st.sampled_from(LANES), min_size=1, max_size=4), later=st.booleans())
+    def accept(self, domains, later):
+        scheduled_at = self.now + timedelta(minutes=1) if later else None
+        mail = a_submission(*(f"{n}@{d}" for n, d in enumerate(domains)), now=self.now, scheduled_at=scheduled_at)
+        (reply,) = self.run(self.outbox.append([an_entry(mail).arguments(self.now)]))
+        assert reply == [b"stored", 1]
+        self.model[mail.message.id] = [State.SCHEDULED if later else State.QUEUED] * len(domains)
+        self.events += 1
+        return mail
+
+    @rule(mail=mails)
+    def accept_again(self, mail):
+        """The answer was lost, so the journal puts it again."""
+        (reply,) = self.run(self.outbox.append([an_entry(mail).arguments(self.now)]))
+        assert reply == [b"stored", 0]
+
+    @rule(target=claims, lane=st.sampled_from(LANES), limit=st.integers(1, 5))
+    def claim(self, lane, limit):
+        self.channel += 1
+        taken = self.run(self.outbox.claim(lane, channel=f"w#{self.channel}", worker="w", limit=limit, now=self.now))
+        for claim in taken:
+            states = self.model[claim.message.id]
+            for recipient in claim.recipients:
+                assert states[recipient] in WAITING
+                states[recipient] = State.SENDING
+            self.tokens[claim.delivery_id] = claim
+        return multiple(*taken)
+
+    @rule(claim=consumes(claims), verdicts=st.lists(VERDICTS, min_size=4, max_size=4))
+    def settle(self, claim, verdicts):
+        outcomes = tuple(Outcome(r, verdicts[r]) for r in claim.recipients)
+        done = self.run(
+            self.outbox.settle(
+                claim,
+                Attempt(self.now, "mx", outcomes),
+                worker="w",
+                now=self.now,
+                next_attempt_at=self.now + timedelta(seconds=30),
+            )
+        )
+        assert done is (self.tokens.get(claim.delivery_id) == claim)
+        if done:
+            del self.tokens[claim.delivery_id]
+            self.events += 1
+            for outcome in outcomes:
+                self.model[claim.message.id][outcome.recipient] = outcome.state
+
+    @rule(claim=consumes(claims))
+    def crash(self, claim):
+        """The worker dies: the claim is never heard of again."""
+
+    @rule(claim=consumes(claims))
+    def release(self, claim):
+        self.run(self.outbox.release([claim], now=self.now))
+        if self.tokens.get(claim.delivery_id) == claim:
+            self._back(claim, State.QUEUED)
+
+    @rule(seconds=st.sampled_from([1, 25, 70]))
+    def time_passes_and_reap(self, seconds):
+        self.now += timedelta(seconds=seconds)
+        self.run(self.outbox.reap(now=self.now))
+        for claim in list(self.tokens.values()):
+            view = self.run(self.outbox.find(claim.message.id))
+            state = view.states[claim.recipients[0]]
+            if state is not State.SENDING:
+                assert state in {State.QUEUED, State.HELD}
+                self._back(claim, state)
+
+    @rule(mail=mails)
+    def cancel(self, mail):
+        states = self.model[mail.message.id]
+        answer = self.run(self.outbox.cancel(mail.message.id, now=self.now))
+        if State.SENDING in states:
+            assert answer in {Cancel.SENDING, Cancel.ENDED}
+        elif all(state is State.CANCELLED for state in states):
+            assert answer is Cancel.CANCELLED
+        elif ENDED & set(states):
+            assert answer is Cancel.ENDED
+        else:
+            assert answer is Cancel.CANCELLED
+            self.model[mail.message.id] = [State.CANCELLED] * len(states)
+            self.events += 1
+
+    def _back(self, claim, state):
+        del self.tokens[claim.delivery_id]
+        self.events += 1
+        for recipient in claim.recipients:
+            self.model[claim.message.id][recipient] = state
+
+    @invariant()
+    def every_recipient_is_where_the_model_says(self):
+        for message_id, states in self.model.items():
+            assert list(self.run(self.outbox.find(message_id)).states) == states
+
+    @invariant()
+    def sums_hold(self):
+        """Accepted = waiting + sending + held + ended, by count and by structure."""
+        counted = {k.decode(): int(v) for k, v in self.run(self.redis.hgetall("{model}:states")).items() if int(v)}
+        assert counted == dict(Counter(str(s) for states in self.model.values() for s in states))
+        assert self.run(self.redis.zcard("{model}:leases")) == len(self.tokens)
+        assert int(self.run(self.redis.get("{model}:seq")) or 0) == self.events
+        ended = {i for i, states in self.model.items() if set(states) <= ENDED}
+        assert {i.decode() for i in self.run(self.redis.zrange("{model}:ended", 0, -1))} == ended
+
+    @invariant()
+    def index_names_each_lanes_first_due_time(self):
+        lanes = dict(self.run(self.redis.zrange("{model}:lanes", 0, -1, withscores=True)))
+        for lane in LANES:
+            head = self.run(self.redis.zrange(f"{{model}}:lane:{lane}", 0, 0, withscores=True))
+            assert lanes.get(lane.encode()) == (head[0][1] if head else None)
+
+
+TestOutboxMachine = OutboxMachine.TestCase
+TestOutboxMachine.settings = hypothesis_settings(max_examples=60, stateful_step_count=30, deadline=None)
