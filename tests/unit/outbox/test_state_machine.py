@@ -115,6 +115,12 @@ class OutboxMachine(RuleBasedStateMachine):
                 assert state in {State.QUEUED, State.HELD}
                 self._back(claim, state)
 
+    @rule(target=claims, lane=st.sampled_from(LANES))
+    def stall_and_be_replaced(self, lane):
+        """Workers stand still until their leases are gone and others hold the work; then they wake up."""
+        self.time_passes_and_reap(25)
+        return self.claim(lane, 50)
+
     @rule(mail=mails)
     def cancel(self, mail):
         states = self.model[mail.message.id]
@@ -160,4 +166,4 @@ class OutboxMachine(RuleBasedStateMachine):
 
 
 TestOutboxMachine = OutboxMachine.TestCase
-TestOutboxMachine.settings = hypothesis_settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestOutboxMachine.settings = hypothesis_settings(max_examples=40, stateful_step_count=30, deadline=None)
