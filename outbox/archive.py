@@ -16,6 +16,7 @@ from typing import Self
 
 from redis import Redis
 
+from outbox.errors import Gap
 from outbox.events import Event
 from outbox.journal import sync_folder
 from outbox.records import decode, encode
@@ -81,7 +82,7 @@ class Archive:
     def read(self, after: int, limit: int) -> list[Recorded]:
         """Events from number `after` + 1 on, within one segment; none when no segment has that number.
 
-        Raises ValueError when a segment's hash does not match its name.
+        Raises Gap when the segment that has it is damaged.
         """
         for segment in self.segments():
             if segment.first <= after + 1 <= segment.last:
@@ -93,7 +94,7 @@ class Archive:
         if self._read is None or self._read[0] != segment:
             octets = segment.path.read_bytes()
             if hashlib.sha256(octets).hexdigest()[:16] != segment.digest:
-                raise ValueError(f"archive segment {segment.path.name} is damaged")
+                raise Gap(segment.first, because=f"archive segment {segment.path.name} is damaged")
             self._read = (segment, _unpack(octets))
         return self._read[1]
 
@@ -108,6 +109,8 @@ def archive_once(redis: Redis, settings: Settings, *, now: datetime) -> int:
         opened_at = from_ms(events[0].event.fields["at"])
         if len(events) < _SEGMENT_EVENTS and now - opened_at < _LONGEST_OPEN:
             return 0
+        if events[0].event.number != newest + 1:
+            log.error("archive.gap", expected=newest + 1, found=events[0].event.number)
         segment = archive.write(events)
         log.info("archive.segment_closed", segment=segment.path.name, events=len(events))
         newest = segment.last

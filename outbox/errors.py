@@ -29,7 +29,8 @@ class KeyUnknown(OutboxError):
 class Gap(OutboxError):
     """Events are missing between two numbers: an alarm, never a silent skip."""
 
-    def __init__(self, expected: int, found: int | None) -> None:
-        super().__init__(f"event {expected} is missing" + (f", the next one is {found}" if found else ""))
+    def __init__(self, expected: int, found: int | None = None, *, because: str = "") -> None:
+        reason = f", the next one is {found}" if found else ""
+        super().__init__(f"event {expected} is missing{reason}" + (f": {because}" if because else ""))
         self.expected = expected
         self.found = found

@@ -26,7 +26,7 @@ class Event:
     @property
     def kind(self) -> str:
         """The kind, one of the function names below."""
-        return str(self.fields["kind"])
+        return str(self.fields.get("kind", ""))
 
 
 def _encode(kind: str, at: datetime, message_id: str, **fields: Any) -> bytes:

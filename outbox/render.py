@@ -84,10 +84,10 @@ def render(draft: Draft, *, message_id: str, date: datetime) -> Rendered:
 
 
 def _fields(draft: Draft, *, message_id: str, date: datetime) -> Fields:
-    fields = [("From", _addresses([draft.sender]))]
+    fields = [("From", mailboxes_of([draft.sender]))]
     for name, members in (("To", draft.to), ("Cc", draft.cc), ("Reply-To", draft.reply_to)):
         if members:
-            fields.append((name, _addresses(members)))
+            fields.append((name, mailboxes_of(members)))
     fields += [
         ("Subject", encode_text(draft.subject)),
         ("Message-ID", message_id),
@@ -97,7 +97,8 @@ def _fields(draft: Draft, *, message_id: str, date: datetime) -> Fields:
     return fields
 
 
-def _addresses(members: Iterable[Mailbox]) -> str:
+def mailboxes_of(members: Iterable[Mailbox]) -> str:
+    """The value of an address header."""
     return mailboxes((m.name, m.address) for m in members)
 
 

@@ -38,6 +38,7 @@ class EventSource:
         Raises Gap when event `after` + 1 should exist and is nowhere, or the queue knows fewer events than `after`:
         then one of the two stores lost its memory, and nobody may guess.
         """
+        newest = self.newest()  # asked first: what exists now must be found below
         events = self._tail.read(after, limit)
         if events and events[0].event.number == after + 1:
             return [self._complete(recorded) for recorded in events]
@@ -46,8 +47,8 @@ class EventSource:
             return archived
         if events:
             raise Gap(after + 1, events[0].event.number)
-        if self.newest() != after:
-            raise Gap(after + 1, None)
+        if newest != after:
+            raise Gap(after + 1)
         return []
 
     def _complete(self, recorded: Recorded) -> Recorded:

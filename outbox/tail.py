@@ -1,14 +1,16 @@
 """The tail of the events: what the stream in the queue still holds, with the contents of accepted messages."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import orjson
 from redis import Redis
 
-from outbox.errors import Gap
 from outbox.events import Event
+
+
+_MOST_BYTES = 16 * 1024 * 1024  # of content in one reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +40,9 @@ class Tail:
         return int(archived or 0)
 
     def read(self, after: int, limit: int) -> list[Recorded]:
-        """Up to `limit` consecutive events from the first that is newer than `after`. Raises Gap inside the run."""
+        """Consecutive events from the first that is newer than `after`: up to `limit`, or to a hole, or 16 MB."""
         entries: Any = self._redis.xrange(self._stream, min=f"{after + 1}-0", count=limit)
-        events = [Event(int(number.partition(b"-")[0]), orjson.loads(entry[b"e"])) for number, entry in entries]
-        for earlier, later in pairwise(events):
-            if later.number != earlier.number + 1:
-                raise Gap(earlier.number + 1, later.number)
+        events = _run(Event(int(number.partition(b"-")[0]), orjson.loads(entry[b"e"])) for number, entry in entries)
         contents = self._contents([event for event in events if event.kind == "accepted"])
         return [Recorded(event, contents.get(event.number)) for event in events]
 
@@ -63,3 +62,15 @@ class Tail:
             return {}
         octets: Any = self._redis.mget([f"{self._prefix}:c:{event.fields['id']}" for event in accepted])
         return {event.number: content for event, content in zip(accepted, octets, strict=True) if content is not None}
+
+
+def _run(events: Iterable[Event]) -> list[Event]:
+    """The events up to the first hole in their numbers, or until their contents weigh enough."""
+    run: list[Event] = []
+    weight = 0
+    for event in events:
+        if run and (event.number != run[-1].number + 1 or weight > _MOST_BYTES):
+            break
+        run.append(event)
+        weight += event.fields.get("message", {}).get("size", 0)
+    return run

@@ -1,3 +1,4 @@
 """Fixtures that every test may ask for."""
 
-pytest_plugins = ["tests.fixtures.valkey", "tests.fixtures.mail"]
+# In this order: each may import those before it, and a plugin that was imported already is not rewritten for asserts.
+pytest_plugins = ["tests.fixtures.valkey", "tests.fixtures.postgres", "tests.fixtures.history"]

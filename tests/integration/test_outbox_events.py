@@ -87,8 +87,9 @@ async def test_missing_events_are_named(tail, settings):
     with pytest.raises(Gap, match="event 1 is missing, the next one is 4"):
         EventSource(tail, settings).read(0, 100)
     tail.xdel(f"{{{settings.queue_prefix}}}:events", "5-0")
+    assert [r.event.number for r in EventSource(tail, settings).read(3, 100)] == [4]
     with pytest.raises(Gap, match="event 5 is missing, the next one is 6"):
-        EventSource(tail, settings).read(3, 100)
+        EventSource(tail, settings).read(4, 100)
 
 
 async def test_queue_that_forgot_is_noticed(tail, settings):
@@ -106,7 +107,7 @@ async def test_damaged_segment_is_not_believed(tail, settings):
     octets = bytearray(segment.path.read_bytes())
     octets[20] ^= 1
     segment.path.write_bytes(octets)
-    with pytest.raises(ValueError, match="damaged"):
+    with pytest.raises(Gap, match="damaged"):
         Archive(settings.data_dir / "archive").read(0, 10)
 
 

@@ -1,0 +1,88 @@
+"""How fast a recorder catches up: `python -m bench.recorder [MAILS]` prints events per second for both databases.
+
+Each mail is two events (accepted with 4 KB of content, attempted), read from memory, so that only the database counts.
+PostgreSQL runs with its own defaults (fsync on).
+"""
+
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+from pydantic import SecretStr
+
+from history import schema
+from history.engine import Database
+from history.recorder import Recorder
+from outbox import events
+from outbox.message import Message, Outcome, Recipient
+from outbox.states import State
+from runtime.settings import Settings
+from tests.fixtures.event_log import EventLog, attempted
+from tests.fixtures.postgres import PostgresServer
+
+
+def mail(number: int) -> Message:
+    """One of many mails."""
+    now = datetime.now(UTC)
+    return Message(
+        id=f"019e0000-0000-7000-8000-{number:012d}",
+        created_at=now,
+        via="http",
+        key_id="key",
+        reverse_path="news@sender.example",
+        recipients=(Recipient(f"user{number}@domain{number % 50}.example", "to"),),
+        sender="News <news@sender.example>",
+        to=(f"user{number}@domain{number % 50}.example",),
+        subject="The news of this week, as every week",
+        message_id_header=f"<{number}@sender.example>",
+        size=4096,
+    )
+
+
+def fill(log: EventLog, mails: int) -> None:
+    """The events of `mails` mails, in groups of a hundred as a busy outbox interleaves them."""
+    body = "".join(f"Line {n:3d} of a newsletter, of which most lines differ a little.\r\n" for n in range(64)).encode()
+    for start in range(0, mails, 100):
+        group = [mail(number) for number in range(start, min(start + 100, mails))]
+        for message in group:
+            log.append(events.accepted(message), b"Subject: news\r\n\r\n" + message.id.encode() + body)
+        for message in group:
+            outcome = Outcome(0, State.DELIVERED, 250, "2.0.0", "OK queued as 4Cx2")
+            log.append(attempted(message, [outcome], at=message.created_at + timedelta(seconds=1)))
+
+
+def measure(url: str, log: EventLog) -> float:
+    """Events per second of a catch-up from nothing."""
+    settings = Settings(database_url=SecretStr(url))
+    database = Database.open(settings, "bench", limit=timedelta(seconds=10), writer=True)
+    schema.mend(database.engine, datetime.now(UTC))
+    recorder = Recorder(database, log, batch=settings.recorder_batch)
+    started = time.perf_counter()
+    while recorder.record_batch():
+        pass
+    took = time.perf_counter() - started
+    database.close()
+    return log.newest() / took
+
+
+@contextmanager
+def servers() -> Iterator[dict[str, str]]:
+    """A URL for each kind of database."""
+    with tempfile.TemporaryDirectory() as folder, PostgresServer(options={"fsync": "on"}) as postgres:
+        yield {"SQLite": f"sqlite:///{folder}/history.sqlite", "PostgreSQL": postgres.url()}
+
+
+def main() -> None:
+    """Measure and print."""
+    log = EventLog()
+    fill(log, int(sys.argv[1]) if len(sys.argv) > 1 else 20_000)
+    with servers() as urls:
+        for name, url in urls.items():
+            print(f"{name}: {measure(url, log):,.0f} events/s over {log.newest():,} events")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

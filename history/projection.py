@@ -1,0 +1,205 @@
+"""From a batch of events, and what the tables hold of their messages, to the rows that change. Pure.
+
+An event that cannot be read changes no row; it is kept as it is in `events` and named in `Changes.unreadable`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from history.moves import Row, email_row, move, note_outcome, recipient_rows
+from outbox.events import Event, Fields
+from outbox.message import Message, Outcome
+from outbox.states import ENDED, State, last_event
+from runtime.clock import from_ms
+
+_ENVELOPE = {"kind", "at", "id"}
+_UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
+
+
+@dataclass(slots=True)
+class Known:
+    """What the tables hold of the messages in a batch: whole recipient rows, the columns of emails that can change."""
+
+    emails: dict[str, Row] = field(default_factory=dict)
+    recipients: dict[str, dict[int, Row]] = field(default_factory=dict)
+    policy: dict[tuple[str, str], int] = field(default_factory=dict)  # the event that set each object
+
+
+@dataclass(slots=True)
+class Changes:
+    """The rows to write, by table. `emails` are new ones, `changed_emails` carry only `id` and what can change."""
+
+    emails: list[Row] = field(default_factory=list)
+    changed_emails: list[Row] = field(default_factory=list)
+    recipients: list[Row] = field(default_factory=list)
+    events: list[Row] = field(default_factory=list)
+    contents: dict[str, bytes] = field(default_factory=dict)
+    policy_objects: list[Row] = field(default_factory=list)
+    unreadable: list[int] = field(default_factory=list)
+
+
+def touched(events: Iterable[Event]) -> list[str]:
+    """The ids of the messages that the events speak of."""
+    return list({str(event.fields.get("id") or "") for event in events})
+
+
+class Projection:
+    """Folds events, in the order of their numbers, into the rows of `known`, and remembers which of them changed."""
+
+    def __init__(self, known: Known) -> None:
+        self._known = known
+        self._changes = Changes()
+        self._new: set[str] = set()
+        self._changed: dict[str, None] = {}
+        self._moved: dict[tuple[str, int], None] = {}
+        self._policy: dict[tuple[str, str], Row] = {}
+        self._folds = {
+            "accepted": self._accepted,
+            "attempted": self._attempted,
+            "released": self._released,
+            "held": self._held,
+            "redriven": self._released,  # held -> queued, as a release moves it
+            "cancelled": self._cancelled,
+            "rescheduled": self._rescheduled,
+            "complained": self._complained,
+            "policy_changed": self._policy_changed,
+        }
+
+    def apply(self, event: Event, content: bytes | None = None) -> None:
+        """Fold one event. `content` comes with `accepted`."""
+        fields = event.fields
+        fold = self._folds.get(str(fields.get("kind")))
+        try:
+            at = from_ms(fields["at"])
+            if fold is not None:
+                fold(event.number, fields, at)
+        except _UNREADABLE:
+            self._changes.unreadable.append(event.number)
+            self._changes.events.append(_unread_row(event))
+            return
+        if content is not None:
+            self._changes.contents[str(fields["id"])] = content
+        self._changes.events.append(_event_row(event, at))
+
+    def changes(self) -> Changes:
+        """The rows to write, after the last event."""
+        for email_id in {email_id: None for email_id, _ in self._moved} | self._changed:
+            self._conclude(email_id)
+        self._changes.recipients = [self._known.recipients[email_id][idx] for email_id, idx in self._moved]
+        self._changes.policy_objects = list(self._policy.values())
+        return self._changes
+
+    def _conclude(self, email_id: str) -> None:
+        """Derive `last_event`, and put the message among the new or the changed ones if it is."""
+        email = self._known.emails.get(email_id)
+        if email is None:  # only its recipients are known: an older, torn backup
+            return
+        states = [row["state"] for row in self._known.recipients.get(email_id, {}).values()]
+        word = last_event(states, complained=email["complained"])
+        changed = email_id in self._changed or word != email["last_event"]
+        email["last_event"] = word
+        if email_id in self._new:
+            self._changes.emails.append(email)
+        elif changed:
+            self._changes.changed_emails.append(email)
+
+    def _recipients(self, email_id: str) -> dict[int, Row]:
+        return self._known.recipients.get(email_id, {})
+
+    def _move(self, email_id: str, row: Row, state: State, *, number: int, at: datetime) -> None:
+        if move(row, state, number=number, at=at):
+            self._moved[email_id, row["idx"]] = None
+
+    def _accepted(self, number: int, fields: Fields, _at: datetime) -> None:
+        message = Message.from_dict(fields["message"])
+        if message.id != fields["id"]:
+            raise ValueError("an event of one message carries another")
+        email, rows = email_row(message, number), recipient_rows(message, number)
+        if message.id not in self._known.emails:
+            self._known.emails[message.id] = email
+            self._new.add(message.id)
+            self._changed[message.id] = None
+        there = self._known.recipients.setdefault(message.id, {})
+        for row in rows:
+            if row["idx"] not in there:
+                there[row["idx"]] = row
+                self._moved[message.id, row["idx"]] = None
+
+    def _attempted(self, number: int, fields: Fields, at: datetime) -> None:
+        outcomes = [_outcome(raw) for raw in fields["outcomes"]]
+        recipients = self._recipients(fields["id"])
+        for outcome in outcomes:
+            row = recipients.get(outcome.recipient)
+            if row is None:
+                continue
+            if note_outcome(row, outcome, number=number):
+                self._moved[fields["id"], outcome.recipient] = None
+            self._move(fields["id"], row, outcome.state, number=number, at=at)
+
+    def _released(self, number: int, fields: Fields, at: datetime) -> None:
+        self._move_delivery(State.QUEUED, number=number, fields=fields, at=at)
+
+    def _held(self, number: int, fields: Fields, at: datetime) -> None:
+        self._move_delivery(State.HELD, number=number, fields=fields, at=at)
+
+    def _move_delivery(self, state: State, *, number: int, fields: Fields, at: datetime) -> None:
+        """Move what has not ended of one delivery; `move` leaves the ended alone."""
+        delivery = int(fields["delivery"])
+        for row in self._recipients(fields["id"]).values():
+            if row["delivery"] == delivery:
+                self._move(fields["id"], row, state, number=number, at=at)
+
+    def _cancelled(self, number: int, fields: Fields, at: datetime) -> None:
+        for row in self._recipients(fields["id"]).values():
+            if row["state"] not in ENDED:
+                self._move(fields["id"], row, State.CANCELLED, number=number, at=at)
+
+    def _rescheduled(self, number: int, fields: Fields, _at: datetime) -> None:
+        scheduled_at = from_ms(fields["scheduled_at"])
+        email = self._known.emails.get(fields["id"])
+        if email is not None and number > email["scheduled_number"]:
+            email.update(scheduled_at=scheduled_at, scheduled_number=number)
+            self._changed[fields["id"]] = None
+
+    def _complained(self, _number: int, fields: Fields, _at: datetime) -> None:
+        email = self._known.emails.get(fields["id"])
+        if email is not None and not email["complained"]:
+            email["complained"] = True
+            self._changed[fields["id"]] = None
+
+    def _policy_changed(self, number: int, fields: Fields, at: datetime) -> None:
+        kind, name = str(fields["object"]), str(fields["name"])
+        if number > self._known.policy.get((kind, name), 0):
+            self._known.policy[kind, name] = number
+            row = {"kind": kind, "name": name, "value": fields["value"], "number": number, "updated_at": at}
+            self._policy[kind, name] = row
+
+
+def _outcome(raw: dict[str, Any]) -> Outcome:
+    return Outcome(int(raw["recipient"]), State(raw["state"]), int(raw["code"]), str(raw["status"]), str(raw["text"]))
+
+
+def _event_row(event: Event, at: datetime) -> Row:
+    """The event as a fact; the message of `accepted` is left out, since emails and recipients hold it."""
+    left_out = _ENVELOPE | {"message"} if event.kind == "accepted" else _ENVELOPE
+    body = {name: value for name, value in event.fields.items() if name not in left_out}
+    return {
+        "number": event.number,
+        "email_id": str(event.fields.get("id") or ""),
+        "kind": event.kind,
+        "at": at,
+        "body": body,
+    }
+
+
+def _unread_row(event: Event) -> Row:
+    """What could not be read, whole, for a person to look at."""
+    return {
+        "number": event.number,
+        "email_id": str(event.fields.get("id") or ""),
+        "kind": str(event.fields.get("kind") or ""),
+        "at": from_ms(0),
+        "body": event.fields,
+    }

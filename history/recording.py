@@ -1,0 +1,99 @@
+"""The recorder's loop: batch after batch, and what to do when one fails. Never ends by itself, loses nothing."""
+
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from history import schema
+from history.faults import words
+from history.report import RecorderState, Report
+from outbox.errors import Gap, OutboxError
+from runtime import logs
+from runtime.connections import StoreError
+
+log = logs.get(__name__)
+
+_PAUSE = 0.5  # seconds after a failure: at most two tries a second, however the database fails
+_GATHER = 0.1  # seconds to gather after a small batch: it costs nearly what a large one does
+_SMALL = 100  # events
+_IDLE = 0.5  # longest wait for news before the checkpoint is looked at again: the database may have been restored
+
+
+class Step(Protocol):
+    """What the loop drives: a Recorder."""
+
+    checkpoint: int
+
+    def record_batch(self) -> int:
+        """Record some events; how many."""
+
+    def mend(self) -> None:
+        """Create what is missing of the schema."""
+
+
+class Recording:
+    """Drives a recorder until `stop`. `wait(after, seconds)` returns early on news; `may_mend`: chaos allows it."""
+
+    def __init__(
+        self,
+        recorder: Step,
+        *,
+        wait: Callable[[int, float], None],
+        report: Report,
+        stop: threading.Event,
+        may_mend: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._recorder = recorder
+        self._wait = wait
+        self._report = report
+        self._stop = stop
+        self._may_mend = may_mend
+        self._rebuilding = False
+
+    def run(self) -> None:
+        """Record until stopped."""
+        while not self._stop.is_set():
+            self._step()
+
+    def _step(self) -> None:
+        try:
+            self._record()
+        except SQLAlchemyError as error:
+            self._database_failed(error)
+        except Gap as gap:
+            self._failed(RecorderState.GAP, str(gap))
+        except (OutboxError, *StoreError):
+            self._failed(RecorderState.WAITING, "the queue is away")
+        except Exception as error:
+            if self._report.error != words(error):  # once, however often it is tried
+                log.exception("recorder.surprised")
+            self._failed(RecorderState.WAITING, words(error))
+
+    def _record(self) -> None:
+        recorded = self._recorder.record_batch()
+        caught_up = recorded == 0
+        if caught_up:
+            self._rebuilding = False
+        state = RecorderState.REBUILDING if self._rebuilding else RecorderState.OK
+        self._report.tell(self._recorder.checkpoint, state)
+        if caught_up:
+            self._wait(self._recorder.checkpoint, _IDLE)
+        elif recorded < _SMALL:
+            self._stop.wait(_GATHER)
+
+    def _database_failed(self, error: SQLAlchemyError) -> None:
+        if not (schema.is_missing(error) and self._may_mend()):
+            self._failed(RecorderState.WAITING, words(error))
+            return
+        try:
+            self._recorder.mend()
+        except SQLAlchemyError as worse:
+            self._failed(RecorderState.WAITING, words(worse))
+        else:
+            self._rebuilding = True
+
+    def _failed(self, state: RecorderState, error: str) -> None:
+        self._report.tell(self._recorder.checkpoint, state, error)
+        self._stop.wait(_PAUSE)

@@ -1,0 +1,88 @@
+"""The schema, on both databases."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from history import schema
+from history.tables import checkpoint, metadata
+from tests.fixtures.event_log import START, EventLog, tell_story
+from tests.fixtures.history import record_all, rows_of
+
+
+def test_migrations_lead_to_the_tables(open_database):
+    """After all migrations the database is what history/tables.py says, to the last column and index."""
+    engine = open_database().engine
+    schema.migrate(engine)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
+
+
+def test_migrating_says_nothing_and_can_be_repeated(open_database, capfd):
+    """Migrating a second time does nothing, and neither writes to the terminal."""
+    engine = open_database(writer=True).engine
+    schema.migrate(engine)
+    schema.migrate(engine)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_processes_may_migrate_at_once(open_database):
+    """Several processes that start together migrate one after the other."""
+    engines = [open_database(writer=True).engine for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(schema.migrate, engines))
+    assert sa.inspect(engines[0]).has_table("emails")
+
+
+@pytest.mark.parametrize("name", list(metadata.tables))
+def test_any_one_lost_table_is_refilled(database, name):
+    """Whichever table is dropped, mending and replaying gives every row back."""
+    log = EventLog()
+    for number in range(3):
+        tell_story(log, number)
+    record_all(database, log)
+    before = rows_of(database)
+    with database.engine.begin() as connection:
+        metadata.tables[name].drop(connection)
+    schema.mend(database.engine, START)
+    record_all(database, log)
+    assert rows_of(database) == before
+
+
+def test_a_lost_version_is_mended(database):
+    """A schema whose version table is lost is taken as it is, with its rows."""
+    log = EventLog()
+    tell_story(log, 1)
+    record_all(database, log)
+    before = rows_of(database)
+    with database.engine.begin() as connection:
+        connection.execute(sa.text("DROP TABLE alembic_version"))
+    schema.mend(database.engine, START)
+    assert rows_of(database) == before
+
+
+def test_dropping_drops_everything_and_mending_brings_it_back(database):
+    """After a drop no table of ours is left; after mending the recorder starts at the first event."""
+    schema.drop(database.engine)
+    assert sa.inspect(database.engine).get_table_names() == []
+    with pytest.raises(sa.exc.DBAPIError) as raised, database.connect() as db:
+        db.execute(sa.select(checkpoint))
+    assert schema.is_missing(raised.value)
+    schema.mend(database.engine, START)
+    assert rows_of(database)["checkpoint"] == [(1, 0, START)]
+
+
+def test_rebuilding_starts_from_nothing(database):
+    """Rebuilding empties the tables; replaying fills them with the same rows."""
+    log = EventLog()
+    tell_story(log, 1)
+    record_all(database, log)
+    before = rows_of(database)
+    schema.rebuild(database.engine, START)
+    assert rows_of(database)["emails"] == []
+    assert record_all(database, log) == log.newest()
+    assert rows_of(database) == before

@@ -1,0 +1,125 @@
+import threading
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+from sqlalchemy.exc import OperationalError
+
+from history.recording import Recording
+from history.report import RecorderState, Report
+from outbox.errors import Gap
+
+
+class Stop(threading.Event):
+    """Notes how long the loop wants to pause, and does not."""
+
+    def __init__(self):
+        super().__init__()
+        self.pauses = []
+
+    def wait(self, timeout=None):
+        self.pauses.append(timeout)
+        return self.is_set()
+
+
+class Script:
+    """A recorder that does what it is told, step by step, and then stops the loop."""
+
+    def __init__(self, *steps):
+        self.steps = list(steps)
+        self.checkpoint = 7
+        self.mended = 0
+        self.stop = Stop()
+
+    def record_batch(self):
+        step = self.steps.pop(0)
+        if not self.steps:
+            self.stop.set()
+        if isinstance(step, Exception):
+            raise step
+        return step
+
+    def mend(self):
+        self.mended += 1
+
+
+class Word:
+    """Remembers what was published."""
+
+    def __init__(self):
+        self.published = []
+
+    def publish(self, checkpoint, state, error):
+        self.published.append((checkpoint, state, error))
+
+
+def play(*steps, **options):
+    script = Script(*steps)
+    report = Report(Word())
+    told = []
+    tell = report.tell
+    report.tell = lambda checkpoint, state, error="": told.append((state, error)) or tell(checkpoint, state, error)
+    Recording(script, wait=lambda after, seconds: None, report=report, stop=script.stop, **options).run()
+    return script, told
+
+
+class Missing(Exception):
+    sqlstate = "42P01"
+
+
+AWAY = OperationalError("SELECT secret", {}, ConnectionRefusedError("host=db.example password=hunter2"))
+DROPPED = OperationalError("SELECT 1", {}, Missing())
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "words"),
+    [
+        (AWAY, RecorderState.WAITING, "connection refused or lost"),
+        (Gap(8, 12), RecorderState.GAP, "event 8 is missing, the next one is 12"),
+        (RedisConnectionError("host=queue.example"), RecorderState.WAITING, "the queue is away"),
+        (ValueError("archive segment is damaged"), RecorderState.WAITING, "ValueError"),
+    ],
+    ids=["database away", "gap", "queue away", "surprise"],
+)
+def test_trouble_is_told_in_short_words_and_tried_again(error, state, words):
+    """Whatever fails is told without addresses or secrets, and the loop goes on."""
+    script, told = play(error, 0)
+    assert told == [(state, words), (RecorderState.OK, "")]
+    assert script.steps == []
+
+
+def test_a_failing_database_is_asked_at_most_twice_a_second():
+    """However the database fails, the loop pauses half a second after each try."""
+    script, _ = play(AWAY, AWAY, AWAY, 0)
+    assert script.stop.pauses == [0.5, 0.5, 0.5]
+
+
+def test_a_trickle_is_gathered_and_a_flood_is_not():
+    """After a small batch the recorder pauses a moment for more; after a large one it goes on at once."""
+    script, _ = play(5, 1000, 7, 0)
+    assert script.stop.pauses == [0.1, 0.1]
+
+
+def test_missing_tables_are_mended_and_refilled():
+    """When tables are missing they are made at once, and the recorder says `rebuilding` until it has caught up."""
+    script, told = play(DROPPED, 1000, 1000, 0)
+    assert script.mended == 1
+    assert [state for state, _ in told] == [RecorderState.REBUILDING] * 2 + [RecorderState.OK]
+
+
+def test_dropped_tables_stay_dropped_while_the_chaos_switch_says_so():
+    """While chaos keeps the tables away nobody makes them, and the recorder waits."""
+    script, told = play(DROPPED, DROPPED, 0, may_mend=lambda: False)
+    assert script.mended == 0
+    assert told[0] == (RecorderState.WAITING, "tables missing or unknown to us (42P01)")
+
+
+def test_the_report_is_published_when_it_changes():
+    """A new word reaches the queue without waiting for the next second."""
+    word = Word()
+    published = threading.Event()
+    publish = word.publish
+    word.publish = lambda *entry: (publish(*entry), entry[1] == "gap" and published.set())
+    with Report(word) as report:
+        report.tell(7, RecorderState.GAP, "event 8 is missing")
+        assert published.wait(0.9)
+    assert word.published[-1] == (7, RecorderState.GAP, "event 8 is missing")

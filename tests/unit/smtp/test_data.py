@@ -1,0 +1,126 @@
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smtp.data import MAX_LINE, canonical, receive
+from smtp.limits import Memory
+from smtp.replies import Goodbye, Refused
+
+NEXT = b"MAIL FROM:<next@x.example>\r\n"
+
+
+async def received(
+    pieces: list[bytes], *, most: int = 10_000, memory: Memory | None = None, limit: int = 64
+) -> tuple[bytes, bytes]:
+    """The content, and what was left for the next command, of octets that arrive in `pieces`."""
+    reader = asyncio.StreamReader(limit=limit)
+
+    async def feed() -> None:
+        for piece in pieces:
+            reader.feed_data(piece)
+            await asyncio.sleep(0)
+        reader.feed_eof()
+
+    with (memory or Memory(1_000_000)).lease() as lease:
+        content, _ = await asyncio.gather(receive(reader, most=most, lease=lease), feed())
+    return content, await reader.read()
+
+
+def stuffed(content: bytes) -> bytes:
+    """What a client sends for `content` (RFC 5321 section 4.5.2)."""
+    lines = content.split(b"\r\n")
+    return b"\r\n".join(b"." + line if line.startswith(b".") else line for line in lines) + b".\r\n"
+
+
+_LINES = st.lists(st.sampled_from([b"", b".", b"..", b".x", b"x.", b"text", b"y" * 100, b"a\rb", b"a\nb", b"\n.\r"]))
+
+
+@given(
+    lines=_LINES,
+    cuts=st.lists(st.integers(1, 30), min_size=1, max_size=20),
+    limit=st.integers(1, 80),
+)
+async def test_content_arrives_whole_however_it_is_cut(lines: list[bytes], cuts: list[int], limit: int):
+    """Dots are unstuffed and the end is found whatever the sizes of segments and of our buffer."""
+    content = b"".join(line + b"\r\n" for line in lines)
+    wire = stuffed(content) + NEXT
+    pieces, at = [], 0
+    while at < len(wire):
+        size = cuts[len(pieces) % len(cuts)]
+        pieces.append(wire[at : at + size])
+        at += size
+    assert await received(pieces, limit=limit) == (content, NEXT)
+
+
+async def test_a_message_of_just_the_largest_size_is_taken():
+    """The limit counts octets of content: stuffed dots do not count."""
+    content = b".\r\n" * 1000
+    assert (await received([stuffed(content)], most=3000))[0] == content
+    with pytest.raises(Refused, match="552 5.3.4"):
+        await received([stuffed(content)], most=2999)
+
+
+async def test_too_large_a_message_is_read_to_its_end():
+    """The client hears 552 after its dot, and the session stays in step."""
+    reader = asyncio.StreamReader(limit=64)
+    reader.feed_data(b"x" * 6_000 + b"\r\n.\r\n" + NEXT)
+    with pytest.raises(Refused, match="552 5.3.4"), Memory(10**6).lease() as lease:
+        await receive(reader, most=5_000 * 3 // 4, lease=lease)
+    assert await reader.readline() == NEXT
+
+
+async def test_an_endless_message_is_cut_off():
+    """Who goes on for as long again is not listened to any longer."""
+    reader = asyncio.StreamReader(limit=64)
+    reader.feed_data(b"x" * 50_000)
+    with pytest.raises(Goodbye, match="552 5.3.4"), Memory(10**6).lease() as lease:
+        await receive(reader, most=5_000, lease=lease)
+
+
+async def test_without_room_a_large_message_is_asked_to_come_later():
+    """When others fill the memory the reply is temporary, and the room is given back after."""
+    memory = Memory(1_000)
+    with memory.lease() as other:
+        assert other.take(500)
+        with pytest.raises(Refused, match="452 4.3.1"):
+            await received([b"x" * 900 + b"\r\n.\r\n"], memory=memory)
+        assert memory.used == 500
+    assert memory.used == 0
+    assert len((await received([b"x" * 900 + b"\r\n.\r\n"], memory=memory))[0]) == 902
+
+
+async def test_a_client_that_leaves_has_sent_nothing():
+    """Without the final dot there is no message."""
+    with pytest.raises(asyncio.IncompleteReadError):
+        await received([b"half a line\r\n."])
+
+
+@pytest.mark.parametrize("content", [b"a\nb\r\n", b"a\rb\r\n", b"a\r\r\n", b"\n\r\r\n", b"x\r\n\n.\r\n"])
+def test_bare_line_ends_are_refused_or_become_crlf(content: bytes):
+    """By default 550 5.6.11; by setting each of them becomes one CRLF."""
+    with pytest.raises(Refused, match=r"550 5\.6\.11"):
+        canonical(content, bare="refuse")
+    normal = canonical(content, bare="normalise")
+    assert normal.count(b"\n") == normal.count(b"\r") == normal.count(b"\r\n")
+    assert normal.replace(b"\r\n", b"") == content.replace(b"\r", b"").replace(b"\n", b"")
+
+
+@pytest.mark.parametrize("bare", ["refuse", "normalise"])
+def test_nul_and_overlong_lines_are_refused(bare: str):
+    """NUL has no normal form; a line of more than MAX_LINE octets neither."""
+    with pytest.raises(Refused, match=r"550 5\.6\.11"):
+        canonical(b"a\0b\r\n", bare=bare)
+    longest = b"x" * MAX_LINE + b"\r\n"
+    assert canonical(longest * 3, bare=bare) == longest * 3
+    for content in (b"y" + longest, longest + b"y" + longest, b"short\r\n" + longest + b"z" * (MAX_LINE + 1)):
+        with pytest.raises(Refused, match=r"550 5\.6\.0"):
+            canonical(content, bare=bare)
+
+
+@given(st.binary(max_size=500))
+def test_canonical_octets_are_left_alone(content: bytes):
+    """What is canonical is given back as the same object."""
+    clean = content.replace(b"\0", b"").replace(b"\r", b"").replace(b"\n", b"\r\n")
+    assert canonical(clean, bare="refuse") is clean
