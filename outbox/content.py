@@ -7,6 +7,7 @@ from email.policy import compat32
 from itertools import islice
 
 _MOST_PARTS = 200  # a message of more parts shows what is in the first ones
+_FRONT = 1024 * 1024  # the texts stand before the files, so mostly this much tells all; 40 MB take seconds to parse
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,18 +21,26 @@ class Parts:
 def parts(raw: bytes) -> Parts:
     """The first HTML part and the first text part that are no attachments. Bad MIME gives what can be had of it."""
     try:
-        return _first_texts(message_from_bytes(raw, policy=compat32))
+        if len(raw) > _FRONT:
+            found, cut = _read(raw[:_FRONT])
+            return _read(raw)[0] if cut else found
+        return _read(raw)[0]
     except (ValueError, LookupError, AttributeError, TypeError, RecursionError):  # what the email package can raise
         return Parts()
 
 
-def _first_texts(message: "Message[str, str]") -> Parts:
+def _read(raw: bytes) -> tuple[Parts, bool]:
+    """The texts, and whether the octets end before the first file, so that a text may go on beyond them."""
     found: dict[str, str] = {}
-    for part in islice(message.walk(), _MOST_PARTS):
+    in_files = False
+    for part in islice(message_from_bytes(raw, policy=compat32).walk(), _MOST_PARTS):
         kind = part.get_content_type()
-        if kind in {"text/plain", "text/html"} and kind not in found and not _attached(part):
+        if part.is_multipart():
+            continue
+        in_files = kind not in {"text/plain", "text/html"} or _attached(part)
+        if not in_files and kind not in found:
             found[kind] = _text(part)
-    return Parts(html=found.get("text/html"), text=found.get("text/plain"))
+    return Parts(html=found.get("text/html"), text=found.get("text/plain")), not in_files
 
 
 def _attached(part: "Message[str, str]") -> bool:

@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 from base64 import b64encode
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from types import TracebackType
@@ -104,10 +105,8 @@ class Dialogue:
 
     async def close(self) -> None:
         self.writer.close()
-        try:
+        with suppress(OSError):  # the server was first, or spoke until the last moment
             await self.writer.wait_closed()
-        except OSError:
-            pass  # the server was first, or spoke until the last moment
 
     async def send(self, octets: bytes) -> None:
         self.writer.write(octets)
@@ -163,7 +162,9 @@ class Place:
     @property
     def trust(self) -> ssl.SSLContext:
         """TLS of a client that trusts the server's own certificate, and checks it."""
-        return ssl.create_default_context(cafile=str(self.settings.data_dir / "tls" / "smtp.crt"))
+        context = ssl.create_default_context(cafile=str(self.settings.data_dir / "tls" / "smtp.crt"))
+        context.verify_flags |= ssl.VERIFY_X509_STRICT  # the default from Python 3.13 on
+        return context
 
     async def client(self) -> Dialogue:
         """A client on the implicit TLS port, before the greeting."""

@@ -5,8 +5,10 @@ from outbox.domains import is_reserved
 
 @pytest.mark.parametrize(
     "domain",
-    ["example.com", "EXAMPLE.net", "mail.example.org", "test", "a.test", "x.example", "y.invalid", "localhost"]
-    + ["db.localhost", "example.com.", "deep.er.example.com"],
+    [
+        *("example.com", "EXAMPLE.net", "mail.example.org", "example.com.", "deep.er.example.com"),
+        *("test", "a.test", "x.example", "y.invalid", "localhost", "db.localhost"),
+    ],
 )
 def test_reserved_names_are_known(domain: str):
     """The names of RFC 2606 and RFC 6761 are reserved, with all names below them."""

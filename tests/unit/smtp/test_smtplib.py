@@ -29,7 +29,7 @@ def _send(place: Place, *, implicit: bool) -> dict[str, tuple[int, bytes]]:
 
 
 @pytest.mark.parametrize("implicit", [False, True])
-async def test_smtplib_sends_by_both_ports(place: Place, implicit: bool):
+async def test_smtplib_sends_by_both_ports(place: Place, *, implicit: bool):
     """The standard library's client sends by STARTTLS and by implicit TLS, and checks our certificate."""
     assert await asyncio.to_thread(_send, place, implicit=implicit) == {}
     (taken,) = place.acceptor.taken

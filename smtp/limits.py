@@ -1,0 +1,109 @@
+"""What one process will bear: connections in total and by source, commands and errors by session, octets in memory."""
+
+import ipaddress
+from collections import Counter
+from types import TracebackType
+from typing import Self
+
+from smtp.replies import Goodbye
+
+MAX_ERRORS = 20  # permanent refusals without an accepted message between; Postfix's smtpd_hard_error_limit
+MAX_COMMANDS = 300  # commands without an accepted message between: a transaction of 50 recipients needs 54
+MAX_COMMAND_LINE = 2_000  # octets; RFC 5321 section 4.5.3.1.4 asks for 512, parameters and UTF-8 paths add to it
+MAX_AUTH_LINE = 12_288  # octets of a base64 line: RFC 4954 section 4
+MEMORY_MESSAGES = 8  # largest messages that may be in memory at once, see Memory
+
+
+class Connections:
+    """Counts the open connections. A slot is kept until `leave`."""
+
+    def __init__(self, *, most: int, most_per_host: int) -> None:
+        self._most = most
+        self._most_per_host = most_per_host
+        self._by_source: Counter[str] = Counter()
+
+    def enter(self, host: str) -> None:
+        """Take a slot for a connection from `host`; raises Goodbye when there is none."""
+        if self._by_source.total() >= self._most:
+            raise Goodbye(421, "4.3.2", "Too many connections, try again later")
+        if self._by_source[_source(host)] >= self._most_per_host:
+            raise Goodbye(421, "4.7.0", "Too many connections from your address")
+        self._by_source[_source(host)] += 1
+
+    def leave(self, host: str) -> None:
+        """Give the slot back."""
+        source = _source(host)
+        self._by_source[source] -= 1
+        if not self._by_source[source]:
+            del self._by_source[source]
+
+
+def _source(host: str) -> str:
+    """What counts as one source: an IPv4 address, or the /64 that one IPv6 customer usually has."""
+    if ":" not in host:
+        return host
+    return str(ipaddress.ip_network((host.partition("%")[0], 64), strict=False))
+
+
+class Errors:
+    """Counts what one session wastes; an accepted message wipes the slate."""
+
+    __slots__ = ("_commands", "_errors")
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """A message was accepted."""
+        self._commands = self._errors = 0
+
+    def command(self) -> None:
+        """One more command; raises Goodbye when there were too many."""
+        self._commands += 1
+        if self._commands > MAX_COMMANDS:
+            raise Goodbye(421, "4.7.0", "Too many commands without a message")
+
+    def error(self) -> None:
+        """One more permanent refusal; raises Goodbye when there were too many."""
+        self._errors += 1
+        if self._errors >= MAX_ERRORS:
+            raise Goodbye(421, "4.7.0", "Too many errors")
+
+
+class Memory:
+    """Octets of large messages on their way in, over all sessions: a thousand sessions of 40 MB each cannot be held."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.used = 0
+
+    def lease(self) -> "Lease":
+        """Room for one message, to be used as a context manager."""
+        return Lease(self)
+
+
+class Lease:
+    """What one message takes of the memory; all of it is given back at the end."""
+
+    __slots__ = ("_memory", "_taken")
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self._taken = 0
+
+    def take(self, octets: int) -> bool:
+        """Take `octets` more; False when they are not there."""
+        if self._memory.used + octets > self._memory.most:
+            return False
+        self._memory.used += octets
+        self._taken += octets
+        return True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._memory.used -= self._taken
+        self._taken = 0
