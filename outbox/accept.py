@@ -99,8 +99,17 @@ class Acceptor:
 
         Raises Unavailable when no store could take them, IdempotencyConflict when the key served another request.
         """
-        entry = Entry.of(submissions, idempotency, day=day_of(self._now()), retention_ms=self._retention_ms)
+        day = self._day_of(submissions, idempotency)
+        entry = Entry.of(submissions, idempotency, day=day, retention_ms=self._retention_ms)
         return await asyncio.shield(self._keep(self._append(entry, idempotency)))
+
+    def _day_of(self, submissions: Sequence[Submission], idempotency: Idempotency | None) -> int:
+        """The day that is in the ids: today, or yesterday when midnight passed since they were minted."""
+        today = day_of(self._now())
+        ids = tuple(submission.message.id for submission in submissions)
+        if idempotency and ids != derive_ids(self._secret, idempotency, day=today, count=len(ids)):
+            return today - 1
+        return today
 
     def _keep(self, work: Coroutine[Any, Any, Accepted]) -> asyncio.Task[Accepted]:
         task = asyncio.create_task(work)

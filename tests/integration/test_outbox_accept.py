@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import pytest
 
@@ -13,17 +14,17 @@ from outbox.queue import Outbox
 from runtime.clock import now as right_now
 from runtime.connections import redis_async
 from runtime.secret import load_secret
-from tests.fixtures.mail import a_submission
+from tests.fixtures.mail import NOON, a_submission
 from tests.fixtures.valkey import ValkeyServer
 from tests.fixtures.waiting import until
 
 
 @asynccontextmanager
-async def an_acceptor(settings):
+async def an_acceptor(settings, **parts):
     redis = redis_async(settings, timeout=5)
     outbox = Outbox(redis, settings)
     inlet = Inlet(outbox, redis, timeout=settings.redis_timeout)
-    acceptor = Acceptor(inlet, Journal(settings.data_dir / "journal"), settings, secret=load_secret(settings))
+    acceptor = Acceptor(inlet, Journal(settings.data_dir / "journal"), settings, secret=load_secret(settings), **parts)
     await acceptor.start()
     try:
         yield acceptor, outbox
@@ -69,6 +70,18 @@ async def test_same_key_sends_once(settings):
         assert await queued(outbox, 1)
         with pytest.raises(IdempotencyConflict):
             await acceptor.accept([fresh()], Idempotency("POST /emails", "k", "other"))
+
+
+async def test_key_holds_across_midnight(settings):
+    """Minted before midnight and accepted after it: a repeat still answers the same id."""
+    time = [NOON.replace(hour=23, minute=59, second=59)]
+    key = Idempotency("POST /emails", "k", "same")
+    async with an_acceptor(settings, now=lambda: time[0]) as (acceptor, _):
+        (minted,) = acceptor.mint(1, key)
+        time[0] += timedelta(seconds=2)
+        assert (await acceptor.accept([fresh(id=minted)], key)).ids == (minted,)
+        (minted_again,) = acceptor.mint(1, key)
+        assert (await acceptor.accept([fresh(id=minted_again)], key)).ids == (minted,)
 
 
 async def test_accepting_goes_on_while_the_queue_is_down(own_valkey):

@@ -35,3 +35,11 @@ def test_deep_nesting_is_survived():
     """A message nested a thousand levels deep gives nothing rather than a crash."""
     nested = b"".join(b"Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n" % (i, i) for i in range(1000))
     assert parts(nested + b"Content-Type: text/plain\r\n\r\nx") == Parts()
+
+
+@pytest.mark.parametrize("text", ["short", "long line\n" * 200_000])
+def test_large_messages(text):
+    """Of a message with large files only the front is parsed, unless the texts reach beyond it."""
+    file = b"--x\r\nContent-Type: image/png\r\nContent-Transfer-Encoding: base64\r\n\r\n" + b"AAAA\r\n" * 300_000
+    octets = b"--x\r\nContent-Type: text/plain\r\n\r\n" + text.encode() + b"\r\n" + file + b"--x--\r\n"
+    assert parts(HEAD + b"multipart/mixed; boundary=x\r\n\r\n" + octets) == Parts(text=text)

@@ -1,0 +1,110 @@
+"""POST /emails and POST /emails/batch between the route and the outbox: compose, then accept.
+
+This is the hot path. Nothing here waits but `accept`, and only large requests take a thread.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from fastapi import Request
+
+from api.compose import Composer
+from api.errors import ApiError, invalid
+from api.idempotency import identify, read_key
+from api.request import decode, read_email
+from outbox.accept import Acceptor, Submission
+from outbox.ids import Idempotency
+from outbox.policy import ApiKey
+from runtime.settings import Settings
+
+Mode = Literal["strict", "permissive"]
+Result = TypeVar("Result")
+
+_LARGE = 256 * 1024  # octets of a body that would hold up the event loop for more than a few milliseconds
+_BATCH_LARGE = 32 * 1024  # a batch of as many octets has more messages in it, and more work
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A message of a permissive batch that was not taken."""
+
+    index: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """A whole request, ready to be accepted."""
+
+    submissions: tuple[Submission, ...]
+    refused: tuple[Refused, ...]
+    idempotency: Idempotency | None
+
+
+class Intake:
+    """Takes requests to send. One per app."""
+
+    def __init__(self, settings: Settings, acceptor: Acceptor, composer: Composer) -> None:
+        self._settings = settings
+        self._acceptor = acceptor
+        self._composer = composer
+
+    async def one(self, request: Request, key: ApiKey) -> str:
+        """The id of the message, durable. Raises ApiError, Unavailable, IdempotencyConflict."""
+        idempotency_key = read_key(request)
+        body = await request.body()
+
+        def compose() -> Composed:
+            item = decode(body)
+            idempotency = identify(idempotency_key, scope="POST /emails", parsed=item)
+            return self._compose([item], key, idempotency, mode="strict")
+
+        # Words for a time take milliseconds to read, and a second the first time.
+        composed = await _run(compose, in_thread=len(body) > _LARGE or b'"scheduled_at"' in body)
+        return (await self._accept(request, composed))[0]
+
+    async def batch(self, request: Request, key: ApiKey, mode: Mode) -> tuple[tuple[str, ...], tuple[Refused, ...]]:
+        """The ids, and what was refused; in strict mode the first refusal is raised and nothing is taken."""
+        idempotency_key = read_key(request)
+        body = await request.body()
+
+        def compose() -> Composed:
+            items = self._items(body)
+            idempotency = identify(idempotency_key, scope="POST /emails/batch", parsed=items)
+            return self._compose(items, key, idempotency, mode=mode)
+
+        composed = await _run(compose, in_thread=len(body) > _BATCH_LARGE or b'"scheduled_at"' in body)
+        ids = await self._accept(request, composed) if composed.submissions else ()
+        return ids, composed.refused
+
+    def _items(self, body: bytes) -> list[Any]:
+        items = decode(body)
+        if not isinstance(items, list) or not 1 <= len(items) <= self._settings.max_batch:
+            raise invalid(f"The request body must be an array of 1 to {self._settings.max_batch} emails.")
+        return items
+
+    def _compose(self, items: list[Any], key: ApiKey, idempotency: Idempotency | None, *, mode: Mode) -> Composed:
+        ids = self._acceptor.mint(len(items), idempotency)
+        submissions: list[Submission] = []
+        refused: list[Refused] = []
+        for index, item in enumerate(items):
+            try:
+                # Ids go to those taken, in order and without gaps: a repeat derives them again from their number.
+                message_id = ids[len(submissions)]
+                submissions.append(self._composer.compose(read_email(item), key, message_id=message_id))
+            except ApiError as refusal:
+                if mode == "strict":
+                    raise
+                refused.append(Refused(index, refusal.message))
+        return Composed(tuple(submissions), tuple(refused), idempotency)
+
+    async def _accept(self, request: Request, composed: Composed) -> tuple[str, ...]:
+        accepted = await self._acceptor.accept(composed.submissions, composed.idempotency)
+        request.scope["facts"] |= {"ids": accepted.ids, "replayed": accepted.replayed}
+        return accepted.ids
+
+
+async def _run(work: Callable[[], Result], *, in_thread: bool) -> Result:
+    return await asyncio.to_thread(work) if in_thread else work()

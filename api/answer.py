@@ -1,0 +1,13 @@
+"""The one way to answer JSON."""
+
+from typing import Any
+
+import orjson
+from fastapi import Response
+
+JSON = "application/json; charset=utf-8"
+
+
+def json_response(value: Any, status: int = 200) -> Response:
+    """`value` as JSON."""
+    return Response(orjson.dumps(value), status, media_type=JSON)

@@ -1,0 +1,25 @@
+"""What the two apps have in common: error shapes, the body limit, the frame, and nothing that leaves the house."""
+
+from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
+
+from api import errors, frame, limits
+from runtime.settings import Settings
+
+# FastAPI would otherwise show bodies and keys to whatever OpenTelemetry set-up the environment asks for.
+_NO_TELEMETRY = TelemetryConfig(tracing=False, metrics=False, logs=False, operation_spans=False, auto_configure=False)
+
+
+def new_app(title: str, settings: Settings) -> FastAPI:
+    """An app without routes. The pages of documentation are left out, since they load scripts from elsewhere."""
+    app = FastAPI(
+        title=title,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        telemetry=_NO_TELEMETRY,
+    )
+    errors.install(app)
+    app.add_middleware(limits.BodyLimit, limit=settings.max_message_bytes + limits.JSON_OVERHEAD)
+    app.add_middleware(frame.Frame)  # added last, so outermost
+    return app

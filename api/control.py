@@ -1,0 +1,124 @@
+"""The control API: what needs the database, or is about it. Stands behind the send API, which passes requests on.
+
+With the database away it answers what the queue knows, marks that the history is missing, and says 503 for the rest:
+it never says "not found" when it only could not look.
+"""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from redis.asyncio import Redis
+from starlette.concurrency import run_in_threadpool
+
+from api import errors, openapi, probes
+from api.answer import json_response
+from api.app import new_app
+from api.auth import KeyGuard
+from api.ids import EmailId, parse_id
+from api.listing import Listing, Page, read_window
+from api.lookup import Lookup
+from api.present import ChaosSwitch, Email, EmailList, summary
+from api.request import decode, read_chaos
+from history.chaos import Chaos
+from history.errors import ChaosForbidden, ChaosInvalid, HistoryUnavailable
+from history.queries import History
+from outbox.policy import ApiKey, Policy
+from outbox.policy_store import PolicyStore
+from outbox.queue import Outbox
+from runtime.settings import Settings
+
+HISTORY = "nightmail-history"
+
+
+def create_app(
+    settings: Settings,
+    *,
+    policy: Policy,
+    policy_store: PolicyStore,  # noqa: ARG001  (API keys and domains over HTTP come next; the wiring is settled)
+    outbox: Outbox,
+    history: History,
+    chaos: Chaos,
+    redis: Redis,
+) -> FastAPI:
+    """The app over parts that the caller starts and stops."""
+    owner = KeyGuard(policy, None, full_access=True)
+    app = new_app("Nightmail control API", settings)
+    app.add_exception_handler(HistoryUnavailable, _history_unavailable)
+    app.include_router(_emails(Lookup(settings, outbox, history, redis), Listing(outbox, history), owner))
+    app.include_router(_chaos(settings, chaos, owner))
+    app.include_router(probes.router(settings, redis, ready=lambda: True))
+    openapi.document(app)
+    return app
+
+
+async def _history_unavailable(_request: Request, failure: Exception) -> Response:
+    assert isinstance(failure, HistoryUnavailable)  # noqa: S101  (it is registered for nothing else)
+    response = errors.respond(errors.unavailable(failure.retry_after))
+    response.headers[HISTORY] = "unavailable"
+    return response
+
+
+def _emails(lookup: Lookup, listing: Listing, owner: KeyGuard) -> APIRouter:
+    routes = APIRouter(tags=["emails"])
+    Owner = Annotated[ApiKey, Depends(owner)]  # noqa: N806  (a type)
+
+    @routes.get("/emails", responses={200: {"model": EmailList}, **openapi.errors(422)}, openapi_extra=openapi.PAGE)
+    async def list_emails(request: Request, _key: Owner) -> Response:
+        """Messages, newest first. With `Nightmail-History: unavailable` only those that are live or recent."""
+        query = request.query_params
+        window = read_window(
+            limit=query.get("limit"), after=_cursor(query.get("after")), before=_cursor(query.get("before"))
+        )
+        return _list(await listing.page(window))
+
+    @routes.get("/emails/{email_id}", responses={200: {"model": Email}, **openapi.errors(404, 422)})
+    async def get_email(email_id: EmailId, _key: Owner) -> Response:
+        """What became of a message."""
+        return json_response(await lookup.email(parse_id(email_id)))
+
+    return routes
+
+
+def _cursor(written: str | None) -> str | None:
+    return None if written is None else parse_id(written)
+
+
+def _list(page: Page) -> Response:
+    data = [summary(view) for view in page.views]
+    response = json_response({"object": "list", "has_more": page.has_more, "data": data})
+    if not page.complete:
+        response.headers[HISTORY] = "unavailable"
+    return response
+
+
+def _chaos(settings: Settings, chaos: Chaos, owner: KeyGuard) -> APIRouter:
+    """The switch that makes the database fail on purpose; without the setting it is not there at all."""
+    routes = APIRouter(prefix="/chaos", tags=["operating"])
+    Owner = Annotated[ApiKey, Depends(owner)]  # noqa: N806  (a type)
+    answers: dict[int | str, dict[str, Any]] = {200: {"model": ChaosSwitch}}
+
+    @routes.get("/database", responses={**answers, **openapi.errors(404)})
+    async def get_chaos(_key: Owner) -> Response:
+        """The mode in force."""
+        _require(settings)
+        return json_response((await run_in_threadpool(chaos.get)).to_dict())
+
+    @routes.post("/database", responses={**answers, **openapi.errors(400, 404, 422)}, openapi_extra=openapi.CHAOS)
+    async def set_chaos(request: Request, _key: Owner) -> Response:
+        """Let the database be down, slow, exhausted or without tables for a while, or up again."""
+        _require(settings)
+        change = read_chaos(decode(await request.body()))
+        try:
+            state = await run_in_threadpool(chaos.set, change.mode, change.for_seconds)
+        except ChaosInvalid as wrong:
+            raise errors.invalid(f"Invalid chaos: {wrong}.") from wrong
+        except ChaosForbidden as forbidden:
+            raise errors.NO_ENDPOINT from forbidden
+        return json_response(state.to_dict())
+
+    return routes
+
+
+def _require(settings: Settings) -> None:
+    if not settings.chaos:
+        raise errors.NO_ENDPOINT

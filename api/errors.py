@@ -1,0 +1,99 @@
+"""The one place that knows how an error looks: always JSON, always {"statusCode", "name", "message"}, never internals.
+
+Names, statuses and messages are Resend's where it has them, because callers match on them.
+"""
+
+from datetime import timedelta
+from math import ceil
+
+from fastapi import FastAPI, Request, Response
+from redis.exceptions import RedisError
+from starlette.exceptions import HTTPException
+
+from api.answer import json_response
+from outbox.errors import IdempotencyConflict, Unavailable
+from runtime.logs import get
+
+log = get(__name__)
+
+
+class ApiError(Exception):
+    """A refusal the client may read."""
+
+    def __init__(self, status: int, name: str, message: str, *, retry_after: timedelta | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.name = name
+        self.message = message
+        self.retry_after = retry_after
+
+
+def invalid(message: str, *, status: int = 422) -> ApiError:
+    """Something in the request is wrong."""
+    return ApiError(status, "validation_error", message)
+
+
+def missing(field: str) -> ApiError:
+    """A required field is not there."""
+    return ApiError(422, "missing_required_field", f"Missing `{field}` field.")
+
+
+def not_found(what: str) -> ApiError:
+    """Nothing of that id is known."""
+    return ApiError(404, "not_found", f"{what} not found")
+
+
+def unavailable(retry_after: timedelta = timedelta(seconds=1)) -> ApiError:
+    """A fault of ours that passes: the client should come again."""
+    return ApiError(503, "service_unavailable", "API is temporarily unavailable", retry_after=retry_after)
+
+
+NO_ENDPOINT = ApiError(404, "not_found", "The requested endpoint does not exist.")
+NO_METHOD = ApiError(405, "method_not_allowed", "Method is not allowed for the requested path.")
+UNEXPECTED = ApiError(500, "internal_server_error", "An unexpected error occurred.")
+CONFLICT = ApiError(
+    409,
+    "invalid_idempotent_request",
+    "This idempotency key has been used with this HTTP method and endpoint within the last 24 hours, "
+    "but the request body was modified and doesn't match the original request.",
+)
+_ROUTING = {404: NO_ENDPOINT, 405: NO_METHOD}
+
+
+def respond(error: ApiError) -> Response:
+    """The error as a response."""
+    body = {"statusCode": error.status, "name": error.name, "message": error.message}
+    response = json_response(body, error.status)
+    if error.retry_after is not None:
+        response.headers["retry-after"] = str(max(1, ceil(error.retry_after.total_seconds())))
+    return response
+
+
+def of(failure: Exception) -> ApiError:
+    """What the client is told about an exception."""
+    match failure:
+        case ApiError():
+            return failure
+        case Unavailable():
+            return unavailable(failure.retry_after)
+        case IdempotencyConflict():
+            return CONFLICT
+        case HTTPException():
+            return _ROUTING.get(failure.status_code, UNEXPECTED)
+        case RedisError() | OSError():  # TimeoutError is an OSError
+            return unavailable()
+    return UNEXPECTED
+
+
+async def _answer(request: Request, failure: Exception) -> Response:
+    error = of(failure)
+    request.scope["facts"]["error"] = error.name
+    if not isinstance(failure, ApiError | HTTPException):
+        log.warning("request.hindered", error=f"{type(failure).__name__}: {failure}"[:200])
+    return respond(error)
+
+
+def install(app: FastAPI) -> None:
+    """Let `app` answer these exceptions as `of` says. What is left reaches api/frame.py and becomes a 500."""
+    for kind in (ApiError, Unavailable, IdempotencyConflict, HTTPException, RedisError, OSError):
+        app.add_exception_handler(kind, _answer)

@@ -1,0 +1,83 @@
+"""The ASGI frame round an app: counts, times and logs each request, adds the rate-limit headers, contains surprises.
+
+What a handler knows about its request (ids, key, error name) it writes into `scope["facts"]`.
+"""
+
+import time
+from typing import Any
+
+from prometheus_client import Counter, Histogram
+from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.errors import UNEXPECTED, respond
+from outbox.ratelimit import Rate
+from runtime.logs import get
+
+log = get(__name__)
+
+REQUESTS = Counter("nightmail_http_requests_total", "HTTP requests answered", ["method", "route", "status"])
+SECONDS = Histogram(
+    "nightmail_http_request_seconds",
+    "Time from the first octet of a request to the last of its answer",
+    ["route"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+
+_PROBES = frozenset({"/livez", "/readyz", "/metrics"})
+
+
+class Frame:
+    """The outermost middleware of both apps."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; nothing it raises reaches the server."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        facts: dict[str, Any] = {}
+        scope["facts"] = facts
+        started = time.perf_counter()
+
+        async def send_framed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                facts["status"] = message["status"]
+                _add_rate(message, facts.get("rate"))
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_framed)
+        except ClientDisconnect:
+            facts["error"] = "client_gone"
+        except Exception:
+            log.exception("request.failed", method=scope["method"], path=scope["path"])
+            facts["error"] = UNEXPECTED.name
+            if "status" not in facts:
+                await respond(UNEXPECTED)(scope, receive, send_framed)
+        _tell(scope, facts, time.perf_counter() - started)
+
+
+def _add_rate(message: Message, rate: Rate | None) -> None:
+    if rate is None:
+        return
+    headers = MutableHeaders(scope=message)
+    headers["ratelimit-limit"] = str(rate.limit)
+    headers["ratelimit-policy"] = f"{rate.limit};w=1"
+    headers["ratelimit-remaining"] = str(rate.remaining)
+    headers["ratelimit-reset"] = str(rate.reset_seconds)
+
+
+def _tell(scope: Scope, facts: dict[str, Any], seconds: float) -> None:
+    route = getattr(scope.get("route"), "path", "other")
+    status = facts.get("status", 0)  # 0: the client went away before the answer
+    REQUESTS.labels(scope["method"], route, status).inc()
+    SECONDS.labels(route).observe(seconds)
+    if route in _PROBES:
+        return
+    told = {name: value for name, value in facts.items() if name not in {"rate", "status"}}
+    event = "request.answered" if "error" not in facts else "request.refused"
+    log.info(event, method=scope["method"], route=route, status=status, ms=round(seconds * 1000, 2), **told)

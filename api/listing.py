@@ -1,0 +1,130 @@
+"""GET /emails: a page over two sources, the outbox (live and recent, always there) and the history (everything else).
+
+A message may be in both; the outbox knows better. Cursors are message ids; places are (created_at, id), newest first.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from starlette.concurrency import run_in_threadpool
+
+from api.errors import ApiError, invalid
+from history.errors import HistoryUnavailable
+from history.queries import History, Place
+from outbox.queue import Outbox
+from outbox.view import MessageView
+from runtime.clock import to_ms
+from runtime.connections import StoreError
+
+_DEFAULT = 20
+_MOST = 100
+_MOST_SCANNED = 5_000  # messages of one millisecond that a cursor may have to skip in the outbox
+_BAD_LIMIT = invalid(
+    "The pagination limit must be a number between 1 and 100. "
+    "See https://resend.com/docs/pagination for more information."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Which page: `limit` messages, older than the cursor `after` or newer than the cursor `before`."""
+
+    limit: int = _DEFAULT
+    after: str | None = None
+    before: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Messages from the newest to the oldest; `complete` is False when the history could not be asked."""
+
+    views: tuple[MessageView, ...]
+    has_more: bool
+    complete: bool
+
+
+def read_window(*, limit: str | None, after: str | None, before: str | None) -> Window:
+    """The query parameters of a list. Raises ApiError 422 in Resend's words."""
+    if after is not None and before is not None:
+        raise invalid("The `after` and `before` parameters cannot be used together.")
+    if limit is None:
+        return Window(_DEFAULT, after, before)
+    if not limit.isascii() or not limit.isdigit() or len(limit) > len(str(_MOST)) or not 1 <= int(limit) <= _MOST:
+        raise _BAD_LIMIT
+    return Window(int(limit), after, before)
+
+
+class Listing:
+    """Pages of messages. One per app."""
+
+    def __init__(self, outbox: Outbox, history: History) -> None:
+        self._outbox = outbox
+        self._history = history
+
+    async def page(self, window: Window) -> Page:
+        """The page. Raises ApiError for an unknown cursor, HistoryUnavailable when neither store answers."""
+        older = await self._locate(window.after)
+        newer = await self._locate(window.before)
+        recent, queue_failure = await self._recent(window.limit + 1, older, newer)
+        try:
+            stored = await run_in_threadpool(self._history.page, limit=window.limit + 1, after=older, before=newer)
+        except HistoryUnavailable:
+            if queue_failure:
+                raise
+            return _page(window.limit, recent, nearest_last=newer is not None, complete=False)
+        views = _merge(recent, stored)
+        return _page(window.limit, views, nearest_last=newer is not None, complete=queue_failure is None)
+
+    async def _locate(self, cursor: str | None) -> Place | None:
+        if cursor is None:
+            return None
+        try:
+            view = await self._outbox.find(cursor)
+        except StoreError:
+            view = None
+        if view is not None:
+            return place_of(view)
+        place = await run_in_threadpool(self._history.locate, cursor)
+        if place is None:
+            raise ApiError(422, "validation_error", "The pagination cursor is not the id of an email.")
+        return place
+
+    async def _recent(
+        self, wanted: int, older: Place | None, newer: Place | None
+    ) -> tuple[list[MessageView], Exception | None]:
+        """Up to `wanted` messages of the outbox beyond the cursor, newest first; or why it could not be asked."""
+        limit = wanted
+        try:
+            while True:
+                found = await self._outbox.newest(
+                    limit=limit,
+                    before_ms=to_ms(older.created_at) if older else None,
+                    after_ms=to_ms(newer.created_at) if newer else None,
+                )
+                beyond = [view for view in found if _is_beyond(place_of(view), older, newer)]
+                # The index knows milliseconds only, so messages of the cursor's own may fill the answer.
+                if len(beyond) >= wanted or len(found) < limit or limit > _MOST_SCANNED:
+                    return beyond, None
+                limit *= 4
+        except StoreError as failure:
+            return [], failure
+
+
+def place_of(view: MessageView) -> Place:
+    """Where the message stands in the list."""
+    return Place(view.message.created_at, view.message.id)
+
+
+def _is_beyond(place: Place, older: Place | None, newer: Place | None) -> bool:
+    return (older is None or place < older) and (newer is None or place > newer)
+
+
+def _merge(recent: Sequence[MessageView], stored: Sequence[MessageView]) -> list[MessageView]:
+    every = {view.message.id: view for view in (*stored, *recent)}
+    return sorted(every.values(), key=place_of, reverse=True)
+
+
+def _page(limit: int, views: Sequence[MessageView], *, nearest_last: bool, complete: bool) -> Page:
+    """The `limit` messages next to the cursor: the oldest of them when it asked for newer ones."""
+    kept = views[-limit:] if nearest_last else views[:limit]
+    return Page(tuple(kept), has_more=len(views) > limit, complete=complete)

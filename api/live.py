@@ -1,0 +1,103 @@
+"""Mail that the outbox still knows: GET, PATCH and cancel. What it no longer knows, the control API is asked for."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from api import openapi
+from api.answer import json_response
+from api.auth import KeyGuard
+from api.compose import Composer
+from api.errors import ApiError, invalid
+from api.forward import Forwarder
+from api.ids import EmailId, parse_id
+from api.present import Email, Reference, show
+from api.request import decode, read_reschedule
+from outbox.policy import ApiKey
+from outbox.queue import Cancel, Outbox, Reschedule
+from runtime import clock
+from runtime.connections import StoreError
+
+_ENDED = ApiError(409, "validation_error", "The email cannot be cancelled: it has already been sent.")
+_SENDING = ApiError(409, "resource_locked", "The email cannot be cancelled: it is being sent.")
+_NOT_SCHEDULED = invalid("The email cannot be rescheduled: it is not scheduled any more.")
+
+
+def router(outbox: Outbox, forwarder: Forwarder, composer: Composer, owner: KeyGuard) -> APIRouter:
+    """The three routes."""
+    routes = APIRouter(tags=["emails"])
+    mail = LiveMail(outbox, forwarder, composer)
+    Owner = Annotated[ApiKey, Depends(owner)]  # noqa: N806  (a type)
+
+    @routes.get("/emails/{email_id}", responses={200: {"model": Email}, **openapi.errors(404, 422)})
+    async def get_email(request: Request, email_id: EmailId, _key: Owner) -> Response:
+        """What became of a message. A live one is known even while the database is down."""
+        return await mail.get(request, parse_id(email_id))
+
+    @routes.patch(
+        "/emails/{email_id}",
+        responses={200: {"model": Reference}, **openapi.errors(400, 404, 413, 422)},
+        openapi_extra=openapi.NEW_TIME,
+    )
+    async def reschedule_email(request: Request, email_id: EmailId, _key: Owner) -> Response:
+        """Move a scheduled message to another time."""
+        return await mail.reschedule(request, parse_id(email_id))
+
+    @routes.post("/emails/{email_id}/cancel", responses={200: {"model": Reference}, **openapi.errors(404, 409, 422)})
+    async def cancel_email(request: Request, email_id: EmailId, _key: Owner) -> Response:
+        """Cancel a message that waits. Either it is cancelled and never sent, or the answer is 409."""
+        return await mail.cancel(request, parse_id(email_id))
+
+    return routes
+
+
+class LiveMail:
+    """Asks the outbox first, then the control API, which alone may say "not found"."""
+
+    def __init__(self, outbox: Outbox, forwarder: Forwarder, composer: Composer) -> None:
+        self._outbox = outbox
+        self._forwarder = forwarder
+        self._composer = composer
+
+    async def get(self, request: Request, email_id: str) -> Response:
+        """The message."""
+        try:
+            view = await self._outbox.find(email_id, content=True)
+        except StoreError:
+            view = None
+        if view is None:
+            return await self._forwarder.look_up(request, email_id)
+        return json_response(await show(view))
+
+    async def reschedule(self, request: Request, email_id: str) -> Response:
+        """A new time for the message."""
+        body = await request.body()
+        at = self._composer.scheduled_at(read_reschedule(decode(body)).scheduled_at)
+        match await self._outbox.reschedule(email_id, at, now=clock.now()):
+            case Reschedule.RESCHEDULED:
+                return _done(email_id)
+            case Reschedule.NOT_SCHEDULED:
+                raise _NOT_SCHEDULED
+        return await self._unknown(request, email_id, _NOT_SCHEDULED)
+
+    async def cancel(self, request: Request, email_id: str) -> Response:
+        """The end of the message, unless it is too late."""
+        match await self._outbox.cancel(email_id, now=clock.now()):
+            case Cancel.CANCELLED:
+                return _done(email_id)
+            case Cancel.SENDING:
+                raise _SENDING
+            case Cancel.ENDED:
+                raise _ENDED
+        return await self._unknown(request, email_id, _ENDED)
+
+    async def _unknown(self, request: Request, email_id: str, ended: ApiError) -> Response:
+        """A message the outbox has forgotten has ended, if it ever was: the history knows."""
+        answer = await self._forwarder.look_up(request, email_id)
+        if answer.status_code == 200:  # noqa: PLR2004
+            raise ended
+        return answer
+
+
+def _done(email_id: str) -> Response:
+    return json_response({"object": "email", "id": email_id})

@@ -1,0 +1,126 @@
+"""The send API: takes mail, tells what is known of it, cancels it. Its stores are the queue and the journal.
+
+It never touches the database. What it does not answer itself it passes on to the control API.
+"""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from redis.asyncio import Redis
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api import errors, live, openapi, probes
+from api.accepting import Intake, Mode
+from api.answer import json_response
+from api.app import new_app
+from api.auth import KeyGuard
+from api.compose import Composer
+from api.forward import Forwarder
+from api.present import EmailList, Sent, SentBatch
+from outbox.accept import Acceptor
+from outbox.backlog import backlog
+from outbox.policy import ApiKey, Policy
+from outbox.queue import Outbox
+from outbox.ratelimit import RateLimiter
+from runtime import clock
+from runtime.settings import Settings
+
+
+def create_app(
+    settings: Settings,
+    *,
+    acceptor: Acceptor,
+    policy: Policy,
+    outbox: Outbox,
+    redis: Redis,
+    forwarder: Forwarder,
+    ratelimiter: RateLimiter,
+) -> FastAPI:
+    """The app over parts that the caller starts and stops."""
+    sender = KeyGuard(policy, ratelimiter, full_access=False)
+    owner = KeyGuard(policy, ratelimiter, full_access=True)
+    composer = Composer(settings, policy, now=clock.now)
+
+    app = new_app("Nightmail send API", settings)
+    app.include_router(_sending(settings, Intake(settings, acceptor, composer), sender))
+    app.include_router(live.router(outbox, forwarder, composer, owner))
+    app.include_router(_reading(settings, redis, forwarder, owner))
+    app.include_router(probes.router(settings, redis, ready=lambda: acceptor.can_append))
+    app.router.default = _pass_on(forwarder, owner)
+    openapi.document(app)
+    return app
+
+
+def _sending(settings: Settings, intake: Intake, sender: KeyGuard) -> APIRouter:
+    routes = APIRouter(tags=["emails"])
+    Sender = Annotated[ApiKey, Depends(sender)]  # noqa: N806  (a type)
+
+    @routes.post(
+        "/emails",
+        responses={200: {"model": Sent}, **openapi.errors(400, 403, 409, 413, 422)},
+        openapi_extra=openapi.ONE_EMAIL,
+    )
+    async def send_email(request: Request, key: Sender) -> Response:
+        """Take one message. With the answer it is durable, and will be delivered or its failure told."""
+        return json_response({"id": await intake.one(request, key)})
+
+    @routes.post(
+        "/emails/batch",
+        responses={200: {"model": SentBatch}, **openapi.errors(400, 403, 409, 413, 422)},
+        openapi_extra=openapi.many_emails(settings.max_batch),
+    )
+    async def send_batch(request: Request, key: Sender) -> Response:
+        """Take several messages: all or none in strict mode, those without fault in permissive mode."""
+        mode = _mode(request)
+        ids, refused = await intake.batch(request, key, mode)
+        answer: dict[str, Any] = {"data": [{"id": one} for one in ids]}
+        if mode == "permissive":
+            answer["errors"] = [{"index": item.index, "message": item.message} for item in refused]
+        return json_response(answer)
+
+    return routes
+
+
+def _mode(request: Request) -> Mode:
+    match request.headers.get("x-batch-validation", "strict").lower():
+        case "strict":
+            return "strict"
+        case "permissive":
+            return "permissive"
+    raise errors.invalid("The `x-batch-validation` header must be `strict` or `permissive`.")
+
+
+def _reading(settings: Settings, redis: Redis, forwarder: Forwarder, owner: KeyGuard) -> APIRouter:
+    routes = APIRouter()
+    Owner = Annotated[ApiKey, Depends(owner)]  # noqa: N806  (a type)
+
+    @routes.get(
+        "/emails",
+        tags=["emails"],
+        responses={200: {"model": EmailList}, **openapi.errors(422)},
+        openapi_extra=openapi.PAGE,
+    )
+    async def list_emails(request: Request, _key: Owner) -> Response:
+        """Messages, newest first. With `Nightmail-History: unavailable` only those that are live or recent."""
+        return await forwarder.forward(request)
+
+    @routes.get("/backlog", tags=["operating"], responses=openapi.errors())
+    async def get_backlog(_key: Owner) -> Response:
+        """What waits, why, and how long it will take. Read from the queue alone."""
+        return json_response((await backlog(redis, settings, now=clock.now())).to_dict())
+
+    return routes
+
+
+def _pass_on(forwarder: Forwarder, owner: KeyGuard) -> ASGIApp:
+    """The end of the routing table: whatever has no route here may have one in the control API."""
+
+    async def default(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            raise errors.NO_ENDPOINT
+        request = Request(scope, receive)
+        await owner(request)
+        response = await forwarder.forward(request)
+        await response(scope, receive, send)
+
+    return default

@@ -1,0 +1,1 @@
+"""Faults injected for real into a running stack, and an account of every mail: `make faults`."""
