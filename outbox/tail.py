@@ -9,7 +9,6 @@ from redis import Redis
 
 from outbox.events import Event
 
-
 _MOST_BYTES = 16 * 1024 * 1024  # of content in one reading
 
 

@@ -1,0 +1,212 @@
+"""A channel: one connection's turn at a lane. Claims batches, sends each in order, hands what ended to the finisher."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from outbox.message import Attempt, Claim
+from outbox.queue import Outbox
+from outbox.states import State
+from runtime.connections import StoreError
+from runtime.logs import get
+from runtime.settings import Settings
+from worker.conclude import conclude
+from worker.errors import LeaseLost
+from worker.finisher import Finisher
+from worker.leases import Leases
+from worker.metrics import LEASES_LOST, QUEUE_FAILURES
+from worker.sender import Sender
+from worker.trace import trace
+
+log = get(__name__)
+
+RELEASE_PAUSE = 0.2  # seconds between tries to give back while the queue is away
+UNFINISHED = 64  # attempts that may wait to be settled before the channel sends more
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What every channel of a worker shares."""
+
+    outbox: Outbox
+    finisher: Finisher
+    settings: Settings
+    worker: str
+    now: Callable[[], datetime]
+    jitter: Callable[[], float]  # in [0, 1)
+
+
+class Channel:
+    """Runs until its lane has nothing due, its next hop cannot be reached, or it is asked to leave."""
+
+    def __init__(self, lane: str, name: str, sender: Sender, parts: Parts) -> None:
+        self.lane = lane
+        self.name = name
+        self.opened_at = time.monotonic()
+        self.claiming = True  # whether it may still take more of its lane
+        self.claimed = 0  # deliveries so far
+        self._full = False  # whether the last claim was
+        self._finished = 0  # deliveries handed to the finisher
+        self.failed = False  # whether the next hop could not be reached
+        self.queue_lost = False
+        self._stopping = False
+        self._sender = sender
+        self._parts = parts
+        self._leases = Leases(parts.settings.lease)
+        self._unsent: dict[str, Claim] = {}  # claims that can be given back: no final dot went out for them
+        self._current: Claim | None = None
+        self._changed = asyncio.Event()  # a lease was renewed or dropped, or we stop
+
+    @property
+    def deep(self) -> bool:
+        """Whether the lane has work for another channel. A hop that has ended nothing yet may hang: one is enough."""
+        return self._full and self._finished > 0
+
+    def leave(self) -> None:
+        """End after the batch in hand."""
+        self.claiming = False
+
+    def stop(self) -> None:
+        """End after the delivery in hand."""
+        self.claiming = False
+        self._stopping = True
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Work, then leave the lane. Each claim ends settled, released, or left to its lease."""
+        try:
+            while self.claiming and await self._claim():
+                await self._work_off()
+                self.claiming = self.claiming and not self.failed
+            self._current = None
+        except asyncio.CancelledError:
+            self._current = None
+            self._sender.abort()
+            raise
+        except BaseException:
+            self._sender.abort()
+            raise
+        finally:
+            self.claiming = False
+        await self._sender.close()
+        await self._release_all()
+        await self._settled(0)
+        await self._leave()
+
+    async def _claim(self) -> bool:
+        """Take a batch. False: nothing is due, the lane is full, or the queue is away."""
+        limit = self._parts.settings.claim_batch
+        asked_at = time.monotonic()
+        try:
+            claims = await self._parts.outbox.claim(
+                self.lane, channel=self.name, worker=self._parts.worker, limit=limit, now=self._parts.now()
+            )
+        except StoreError as error:
+            log.warning("claim.failed", lane=self.lane, error=f"{type(error).__name__}: {error}"[:200])
+            QUEUE_FAILURES.labels("claim").inc()
+            self.queue_lost = True
+            return False
+        self.claimed += len(claims)
+        self._full = len(claims) == limit
+        self._leases.take(claims, asked_at=asked_at)
+        self._unsent = {claim.delivery_id: claim for claim in claims}
+        return bool(claims)
+
+    async def _work_off(self) -> None:
+        for claim in list(self._unsent.values()):
+            if self._stopping:
+                return
+            self._current = claim
+            attempt = await self._attempt(claim)
+            if attempt is not None:
+                self._finish(claim, attempt)
+                await self._settled(UNFINISHED)
+
+    async def _attempt(self, claim: Claim) -> Attempt | None:
+        """The attempt's end; None when the lease was lost, or when we stop before we are sure of it."""
+        if self._sender.down is not None:
+            return self._sender.unreachable(claim, self._sender.down)
+        while await self._sure(claim):
+            try:
+                return await self._sender.attempt(claim, before_dot=lambda: self._before_dot(claim))
+            except LeaseLost:
+                log.info("delivery.held_back", id=claim.message.id, delivery=claim.delivery_id)
+        return None
+
+    async def _sure(self, claim: Claim) -> bool:
+        """Wait until the lease is certain; False when it is lost, or when we stop."""
+        while not self._leases.sure(claim):
+            if not self._leases.holds(claim):
+                LEASES_LOST.inc()
+                self._unsent.pop(claim.delivery_id, None)
+                return False
+            if self._stopping:
+                return False
+            self._changed.clear()
+            await self._changed.wait()
+        return True
+
+    def _before_dot(self, claim: Claim) -> bool:
+        """The last moment to hold back: from a True on, only the next hop can say whether it was delivered."""
+        if not self._leases.sure(claim):
+            return False
+        self._unsent.pop(claim.delivery_id, None)
+        return True
+
+    def _finish(self, claim: Claim, attempt: Attempt) -> None:
+        self._unsent.pop(claim.delivery_id, None)
+        self._finished += 1
+        parts = self._parts
+        receipt = conclude(claim, attempt, now=parts.now(), jitter=parts.jitter(), settings=parts.settings)
+        unreachable = self._sender.down is not None
+        self.failed = unreachable and any(outcome.state is State.DEFERRED for outcome in receipt.attempt.outcomes)
+        parts.finisher.finish(receipt, lambda: self._drop(claim))  # before anything else: until now a crash forgets it
+        trace(receipt)
+
+    def _drop(self, claim: Claim) -> None:
+        self._leases.drop(claim)
+        self._changed.set()
+
+    async def _settled(self, most: int) -> None:
+        """Wait until at most this many claims are in hand."""
+        while len(self._leases) > most:
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def renew(self) -> None:
+        """Extend the leases in hand. The drain calls it several times within a lease. Raises StoreError."""
+        claims = self._leases.claims
+        if claims:
+            asked_at = time.monotonic()
+            lost = await self._parts.outbox.renew(claims, channel=self.name, now=self._parts.now())
+            self._leases.renewed(claims, lost, asked_at=asked_at)
+            self._changed.set()
+
+    async def release(self) -> None:
+        """Give back what was not sent: after a stop, a cancellation or a crash. Raises StoreError.
+
+        A delivery under which we crashed is left to its lease: lost leases are counted, so that it ends up held.
+        """
+        if self._current is not None:
+            self._unsent.pop(self._current.delivery_id, None)
+        claims = list(self._unsent.values())
+        await self._parts.outbox.release(claims, now=self._parts.now())
+        for claim in claims:
+            self._unsent.pop(claim.delivery_id, None)
+            self._drop(claim)
+
+    async def _release_all(self) -> None:
+        while self._unsent:
+            try:
+                await self.release()
+            except StoreError:
+                QUEUE_FAILURES.labels("release").inc()
+                await asyncio.sleep(RELEASE_PAUSE)
+
+    async def _leave(self) -> None:
+        try:
+            await self._parts.outbox.leave(self.lane, self.name)
+        except StoreError:
+            QUEUE_FAILURES.labels("leave").inc()  # the place frees itself when its time is over

@@ -1,0 +1,208 @@
+"""Our SMTP client: MAIL transactions over an open session (worker/session.py opens it).
+
+With PIPELINING (RFC 2920) MAIL, all RCPTs and DATA travel in one round trip and the content in a second one. The last
+piece of the content is held together with the final dot until `before_dot` says that the message is still ours to send.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+
+from worker.envelope import Envelope, rcpt, writable
+from worker.errors import ConnectionLost, DeliveryError, Garbled, LeaseLost, Smtputf8Missing, StepTimeout, TooLarge
+from worker.hop import Hop
+from worker.reply import Code, Reply
+from worker.timeouts import Timeouts
+from worker.transaction import Transaction
+from worker.wire import Wire
+
+BLOCK = 64 * 1024  # octets written at once; the last block goes with the final dot
+UNWRITABLE = Reply(Code.BAD_MAILBOX_NAME, ("5.1.3 the address cannot be written in SMTP",))
+
+BeforeDot = Callable[[], bool]
+
+
+class _Progress:
+    """A transaction under way: replies so far and a stopwatch."""
+
+    def __init__(self, envelope: Envelope, timeouts: Timeouts) -> None:
+        self.mail: Reply | None = None
+        self.rcpts: list[Reply | None] = [None if writable(r) else UNWRITABLE for r in envelope.recipients]
+        self.asked = [index for index, reply in enumerate(self.rcpts) if reply is None]
+        self.data: Reply | None = None
+        self.dot: Reply | None = None
+        self.dotted = False
+        self.steps: list[tuple[str, float]] = []
+        self._mark = time.perf_counter()
+        self._end = self._mark + timeouts.transaction
+
+    def lap(self, step: str) -> None:
+        """The step is done: note its time."""
+        now = time.perf_counter()
+        self.steps.append((step, (now - self._mark) * 1000))
+        self._mark = now
+
+    def limit(self, phase: float) -> float:
+        """Seconds that a wait may take: the phase's, or what is left of the transaction's."""
+        return max(0.0, min(phase, self._end - time.perf_counter()))
+
+    @property
+    def anyone(self) -> bool:
+        """Whether the transaction has a recipient."""
+        accepted = any(reply is not None and reply.positive for reply in self.rcpts)
+        return self.mail is not None and self.mail.positive and accepted
+
+    def ended(self, error: DeliveryError | None) -> Transaction:
+        """The record."""
+        return Transaction(
+            tuple(self.rcpts),
+            self.mail,
+            self.data,
+            self.dot,
+            error,
+            in_doubt=self.dotted and self.dot is None,
+            steps=tuple(self.steps),
+        )
+
+
+class Client:
+    """An open SMTP session. One transaction at a time; after any failure of the connection `usable` is False."""
+
+    def __init__(self, wire: Wire, hop: Hop, *, features: Mapping[str, str], timeouts: Timeouts) -> None:
+        self._wire = wire
+        self._features = features
+        self._timeouts = timeouts
+        self._open = False  # a transaction was begun that no final dot ended, so RSET must come first
+        self.hop = hop
+        self.peer = f"{hop.host}[{wire.address}]:{hop.port}"
+        self.tls = wire.tls
+        self.sent = 0  # transactions so far
+
+    @property
+    def usable(self) -> bool:
+        """Whether another transaction may start on this connection."""
+        return self._wire.usable
+
+    async def send(self, envelope: Envelope, *, before_dot: BeforeDot) -> Transaction:
+        """One transaction. Never raises for what the next hop does; the record says how far it came.
+
+        `before_dot` is asked at the last moment: on False the connection is cut and nothing was delivered (LeaseLost).
+        """
+        progress = _Progress(envelope, self._timeouts)
+        self.sent += 1
+        try:
+            await self._transact(envelope, progress, before_dot)
+        except (Smtputf8Missing, TooLarge) as error:  # before a word was said: the connection is as good as it was
+            return progress.ended(error)
+        except DeliveryError as error:
+            self.abort()
+            return progress.ended(error)
+        except BaseException:  # cancelled: replies would be out of step with commands
+            self.abort()
+            raise
+        return progress.ended(None)
+
+    async def _transact(self, envelope: Envelope, progress: _Progress, before_dot: BeforeDot) -> None:
+        mail = envelope.mail(self._features)
+        if not progress.asked:
+            return
+        announce = self._announce if "PIPELINING" in self._features else self._announce_stepwise
+        await announce(mail, envelope, progress)
+        if progress.data is None or progress.data.code != Code.START_INPUT:
+            self._open = progress.mail is not None and progress.mail.positive
+            if progress.data is not None and progress.data.positive:
+                raise Garbled(f"unexpected answer to DATA: {progress.data}")
+        elif progress.anyone:
+            await self._content(envelope.data(), progress, before_dot)
+        else:
+            await self._lone_dot(progress)
+
+    async def _announce(self, mail: bytes, envelope: Envelope, progress: _Progress) -> None:
+        """MAIL, RCPTs and DATA in one write (RFC 2920 section 3.1), then their replies in turn."""
+        reset, self._open = self._open, True
+        rcpts = b"".join([rcpt(envelope.recipients[index]) for index in progress.asked])
+        self._wire.write((b"RSET\r\n" if reset else b"") + mail + rcpts + b"DATA\r\n")
+        if reset:
+            await self._reset_reply(progress)
+        progress.mail = await self._final(progress, self._timeouts.mail)
+        progress.lap("mail")
+        for index in progress.asked:
+            progress.rcpts[index] = await self._final(progress, self._timeouts.rcpt)
+        progress.lap("rcpt")
+        progress.data = await self._reply(progress, self._timeouts.data)
+        progress.lap("data")
+
+    async def _announce_stepwise(self, mail: bytes, envelope: Envelope, progress: _Progress) -> None:
+        """The same, each command after the reply to the one before."""
+        if self._open:
+            self._wire.write(b"RSET\r\n")
+            await self._reset_reply(progress)
+        self._wire.write(mail)
+        progress.mail = await self._final(progress, self._timeouts.mail)
+        progress.lap("mail")
+        if not progress.mail.positive:
+            return
+        for index in progress.asked:
+            self._wire.write(rcpt(envelope.recipients[index]))
+            progress.rcpts[index] = await self._final(progress, self._timeouts.rcpt)
+        progress.lap("rcpt")
+        if progress.anyone:
+            self._wire.write(b"DATA\r\n")
+            progress.data = await self._reply(progress, self._timeouts.data)
+            progress.lap("data")
+
+    async def _reset_reply(self, progress: _Progress) -> None:
+        reply = await self._reply(progress, self._timeouts.mail)
+        if reply.code == Code.CLOSING:
+            raise ConnectionLost(str(reply), reply)
+        if not reply.positive:
+            raise Garbled(f"unexpected answer to RSET: {reply}")
+
+    async def _content(self, data: bytes, progress: _Progress, before_dot: BeforeDot) -> None:
+        last = max(0, len(data) - BLOCK)
+        for start in range(0, last, BLOCK):
+            self._wire.write(data[start : min(start + BLOCK, last)])
+            await self._wire.drain(progress.limit(self._timeouts.block))
+        if not before_dot():
+            raise LeaseLost("the lease ran out before the final dot")
+        progress.dotted = True
+        self._wire.write(data[last:] + b".\r\n")
+        await self._dot(progress)
+
+    async def _lone_dot(self, progress: _Progress) -> None:
+        """The server waits for content although it took no recipient: end it at once (RFC 2920 section 3.1)."""
+        self._wire.write(b".\r\n")
+        await self._reply(progress, self._timeouts.dot)
+        self._open = False
+
+    async def _dot(self, progress: _Progress) -> None:
+        progress.dot = await self._final(progress, self._timeouts.dot)
+        progress.lap("dot")
+        self._open = False  # whatever the answer, the transaction has ended (RFC 5321 section 4.1.1.4)
+
+    async def _reply(self, progress: _Progress, phase: float) -> Reply:
+        limit = progress.limit(phase)
+        if limit <= 0:
+            raise StepTimeout("the transaction takes too long")
+        return await self._wire.reply(limit)
+
+    async def _final(self, progress: _Progress, phase: float) -> Reply:
+        """A reply that cannot be 3yz: if it is, replies and commands are out of step, and none can be trusted."""
+        reply = await self._reply(progress, phase)
+        if reply.intermediate:
+            raise Garbled(f"unexpected answer: {reply}")
+        return reply
+
+    async def quit(self) -> None:
+        """Say goodbye if the server listens (RFC 5321 section 4.1.1.10), then close."""
+        try:
+            if self._wire.usable:
+                self._wire.write(b"QUIT\r\n")
+                await self._wire.reply(self._timeouts.quit)
+        except DeliveryError:
+            pass
+        finally:
+            self._wire.abort()
+
+    def abort(self) -> None:
+        """Cut the connection; octets not yet sent never will be."""
+        self._wire.abort()

@@ -1,0 +1,258 @@
+"""The drain of one worker: looks at the due lanes and keeps channels at work on them.
+
+It lives as long as its process; an RQ job lends it a slice of time (worker/jobs.py). Between two slices the loop stands
+still for some milliseconds, with its connections open and its claims in hand: leases are checked on the clock anyway.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+
+from runtime.connections import StoreError
+from runtime.logs import get
+from worker.channel import Channel, Parts
+from worker.dialer import Dialer
+from worker.lanes import Pauses, plan
+from worker.metrics import CHANNELS, QUEUE_FAILURES
+from worker.sender import Sender
+
+log = get(__name__)
+
+LOOK = 1.0  # seconds between looks at the lanes when nothing calls
+COALESCE = 0.001  # seconds that a call waits for others: one look serves them all
+REAP = 1.0
+REAP_GRACE = 2.0  # seconds after the queue was away in which nobody reaps: first, everybody settles what was delivered
+PRUNE = 60.0
+TURN = 1.0  # seconds a channel has at its lane when other lanes wait for one
+GRACE_AWAY = 3.0  # seconds that a stop waits for a queue that is away
+GROW = 0.02  # seconds until a deep lane may get yet another channel
+MOST_PAUSE = 1.0  # longest wait between two tries while the queue is away
+
+
+class Drain:
+    """`start` once, `slice` again and again, `stop` once, all in the same event loop."""
+
+    def __init__(self, parts: Parts, dialer: Dialer) -> None:
+        self._parts = parts
+        self._outbox = parts.outbox
+        self._settings = parts.settings
+        self._dialer = dialer
+        self._channels: dict[Channel, asyncio.Task[None]] = {}
+        self._opened = 0
+        self._pauses = Pauses()
+        self._look = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._duties: list[asyncio.Task[None]] = []
+        self._rescues: set[asyncio.Task[None]] = set()
+        self._no_reap_before = 0.0
+        self._queue_away = False
+        self._growing = False  # whether a lane got one more channel at the last look
+
+    async def start(self) -> None:
+        """First settle what an earlier life of this worker delivered, then take back what else it held, then work."""
+        await self._until_done("recover", self._parts.finisher.recover)
+        await self._until_done("reap", self._reap_own)
+        lease = self._settings.lease.total_seconds()
+        self._duties = [
+            asyncio.create_task(self._forever("assign", self._assign_and_wait)),
+            asyncio.create_task(self._forever("listen", self._listen)),
+            asyncio.create_task(self._forever("renew", self._renew, every=lease / 4)),
+            asyncio.create_task(self._forever("reap", self._reap, every=REAP)),
+            asyncio.create_task(self._forever("tidy", self._tidy, every=REAP)),
+            asyncio.create_task(self._forever("prune", self._parts.finisher.prune, every=PRUNE)),
+        ]
+
+    async def slice(self, seconds: float) -> None:
+        """Work for this long, and on while the queue is away, since there is nobody then to give the next slice."""
+        deadline = time.monotonic() + seconds
+        while not self._ended.is_set() and (time.monotonic() < deadline or self._queue_away):
+            left = max(deadline - time.monotonic(), MOST_PAUSE / 10)
+            try:
+                async with asyncio.timeout(left):
+                    await self._ended.wait()
+            except TimeoutError:
+                continue
+
+    def end(self) -> None:
+        """End the slice at once and take nothing more. Safe in a signal handler, through call_soon_threadsafe."""
+        self._ended.set()
+        for channel in self._channels:
+            channel.stop()
+
+    async def stop(self, grace: float) -> None:
+        """Finish the deliveries under way within `grace` seconds, give the others back."""
+        self.end()
+        await self._cancel(self._duties[:2])  # no new channels, but leases and settling go on
+        await self._channels_end(grace)
+        cut = dict(self._channels)
+        await self._cancel(cut.values())
+        await self._give_back(list(cut))
+        await self._parts.finisher.close(MOST_PAUSE)
+        await self._cancel(self._duties)
+        for client in self._dialer.pool.empty():
+            client.abort()
+
+    async def _channels_end(self, grace: float) -> None:
+        """Wait for the channels, but not long for a queue that is away: the journal knows what they would settle."""
+        begun = time.monotonic()
+        while self._channels and time.monotonic() < begun + grace:
+            await asyncio.wait(self._channels.values(), timeout=min(MOST_PAUSE, grace))
+            if self._queue_away or self._parts.finisher.blocked:
+                grace = min(grace, GRACE_AWAY)
+
+    async def _give_back(self, channels: list[Channel]) -> None:
+        for channel in channels:
+            try:
+                await channel.release()
+            except StoreError:
+                log.warning("release.failed", lane=channel.lane)  # their leases will run out
+
+    async def _cancel(self, tasks: Iterable[asyncio.Task[None]]) -> None:
+        """Cancel until they end: a Redis client that is just connecting may turn a cancellation into its own error."""
+        pending = {task for task in tasks if not task.done()}
+        while pending:
+            for task in pending:
+                task.cancel()
+            _, pending = await asyncio.wait(pending, timeout=MOST_PAUSE / 10)
+
+    # Duties
+
+    async def _forever(self, name: str, duty: Callable[[], Awaitable[None]], *, every: float = 0.0) -> None:
+        """Do a duty again and again, whatever happens to it; bounded back-off while the queue is away."""
+        pause = 0.01
+        while True:
+            try:
+                await duty()
+            except StoreError as error:
+                self._lost(name, error)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, MOST_PAUSE)
+                continue
+            except Exception:
+                log.exception("drain.duty_failed", duty=name)
+                await asyncio.sleep(MOST_PAUSE)
+            if every:
+                await asyncio.sleep(every)
+            pause = 0.01
+
+    async def _until_done(self, name: str, duty: Callable[[], Awaitable[object]]) -> None:
+        pause = 0.01
+        while not self._ended.is_set():
+            try:
+                await duty()
+            except StoreError as error:
+                self._lost(name, error)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, MOST_PAUSE)
+            else:
+                return
+
+    def _lost(self, name: str, error: BaseException) -> None:
+        if not self._queue_away:
+            log.warning("queue.lost", duty=name, error=f"{type(error).__name__}: {error}"[:200])
+        QUEUE_FAILURES.labels(name).inc()
+        self._queue_away = True
+        self._no_reap_before = time.monotonic() + REAP_GRACE
+
+    async def _listen(self) -> None:
+        await self._outbox.wait(LOOK)
+        self._look.set()
+
+    async def _assign_and_wait(self) -> None:
+        self._look.clear()
+        await self._assign()
+        if self._queue_away:
+            log.info("queue.back")
+            self._queue_away = False
+        try:
+            async with asyncio.timeout(await self._patience()):
+                await self._look.wait()
+                await asyncio.sleep(COALESCE)
+        except TimeoutError:
+            pass
+
+    async def _patience(self) -> float:
+        """Seconds until the next look: when the next delivery is due, or a paused lane may be tried again."""
+        if self._growing:
+            return GROW
+        due_at = await self._outbox.next_due_at()
+        until_due = (due_at - self._parts.now()).total_seconds() if due_at else LOOK
+        until_end = self._pauses.next_end(now=time.monotonic())
+        # What is due already waits for a channel or for the end of a pause; either calls us.
+        return min(LOOK, until_due if until_due > 0 else LOOK, LOOK if until_end is None else until_end)
+
+    async def _assign(self) -> None:
+        """Open channels for due lanes, and ask some to make room when there are not enough."""
+        now = time.monotonic()
+        at_work = Counter(channel.lane for channel in self._channels if channel.claiming)
+        most = self._settings.worker_connections
+        limit = 2 * most + len(at_work) + len(self._pauses)
+        lanes = await self._outbox.due_lanes(now=self._parts.now(), limit=limit)
+        due = [lane for lane in lanes if self._pauses.over(lane, now=now)]
+        deep = {channel.lane for channel in self._channels if channel.claiming and channel.deep}
+        free = most - len(self._channels)
+        opened = plan(due, at_work, deep=deep, free=free, most=self._settings.lane_connections)
+        for lane in opened:
+            self._open(lane)
+        self._growing = any(at_work[lane] for lane in opened)
+        if sum(1 for lane in due if not at_work[lane]) > free:
+            self._make_room(at_work, now)
+
+    def _make_room(self, at_work: Counter[str], now: float) -> None:
+        """One channel leaves after its batch: of the lane that has most of them, or the one that is longest at work."""
+        claiming = [channel for channel in self._channels if channel.claiming and now - channel.opened_at > TURN]
+        if claiming:
+            max(claiming, key=lambda channel: (at_work[channel.lane], now - channel.opened_at)).leave()
+
+    def _open(self, lane: str) -> None:
+        if self._ended.is_set():
+            return
+        self._opened += 1
+        sender = Sender(lane, self._dialer, now=self._parts.now)
+        channel = Channel(lane, f"{self._parts.worker}#{self._opened}", sender, self._parts)
+        task = asyncio.create_task(channel.run())
+        self._channels[channel] = task
+        CHANNELS.set(len(self._channels))
+        task.add_done_callback(lambda ended: self._closed(channel, ended))
+
+    def _closed(self, channel: Channel, task: asyncio.Task[None]) -> None:
+        del self._channels[channel]
+        CHANNELS.set(len(self._channels))
+        now = time.monotonic()
+        if task.cancelled():
+            return
+        if error := task.exception():
+            log.error("channel.crashed", lane=channel.lane, exc_info=error)
+            self._pauses.failed(channel.lane, now=now)
+            self._rescue(channel)
+        elif channel.failed:
+            self._pauses.failed(channel.lane, now=now)
+        elif channel.claimed:
+            self._pauses.worked(channel.lane)
+        elif all(other.lane != channel.lane for other in self._channels):
+            self._pauses.empty(channel.lane, now=now)
+        self._look.set()
+
+    def _rescue(self, channel: Channel) -> None:
+        task = asyncio.create_task(self._give_back([channel]))
+        self._rescues.add(task)
+        task.add_done_callback(self._rescues.discard)
+
+    async def _renew(self) -> None:
+        await asyncio.gather(*(channel.renew() for channel in list(self._channels)))
+
+    async def _reap_own(self) -> None:
+        if reaped := await self._outbox.reap(now=self._parts.now(), worker=self._parts.worker):
+            log.warning("leases.taken_back", count=reaped)
+
+    async def _reap(self) -> None:
+        if time.monotonic() < self._no_reap_before or self._parts.finisher.blocked:
+            return
+        if reaped := await self._outbox.reap(now=self._parts.now()):
+            log.warning("leases.expired", count=reaped)
+
+    async def _tidy(self) -> None:
+        """Say goodbye on idle connections."""
+        self._pauses.forget(now=time.monotonic())
+        await asyncio.gather(*(client.quit() for client in self._dialer.pool.stale()))

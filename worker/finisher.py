@@ -1,0 +1,151 @@
+"""Finishes attempts while the channel sends on: receipt to the journal, then settle in the queue.
+
+The receipt is written at once, so that it survives our death. Attempts that end while one group is being settled form
+the next group: one fdatasync and one round trip for all.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from redis.exceptions import ResponseError
+
+from outbox.journal import Journal
+from outbox.queue import Outbox
+from runtime.connections import StoreError
+from runtime.logs import get
+from worker.metrics import LEASES_LOST, QUEUE_FAILURES, UNSETTLED
+from worker.receipts import Receipt, Receipts
+
+log = get(__name__)
+
+GROUP = 64  # attempts finished together
+PAUSE_FIRST, PAUSE_MOST = 0.02, 1.0  # seconds between tries while the queue is away
+MOST_REFUSALS = 12  # tries of what the queue refuses in its own words (full, busy, read-only, or a bug)
+
+Done = Callable[[], None]
+
+
+class Finisher:
+    """One per worker. An outcome given to it is never dropped: it tries until the queue has answered."""
+
+    def __init__(self, outbox: Outbox, journal: Journal, *, worker: str) -> None:
+        self._outbox = outbox
+        self._receipts = Receipts(journal)
+        self._worker = worker
+        self._waiting: list[tuple[Receipt, Done]] = []
+        self._running: asyncio.Task[None] | None = None
+        self.blocked = False  # the queue is away while outcomes wait for it
+
+    def finish(self, receipt: Receipt, done: Done) -> None:
+        """Take charge of an attempt that has ended; `done` is called when the queue knows of it or refuses to."""
+        try:
+            self._receipts.write(receipt)
+        except OSError as error:  # the queue can still learn of it; only a crash right now would cost a duplicate
+            log.error("receipts.not_written", error=str(error))
+        self._waiting.append((receipt, done))
+        if self._running is None:
+            self._running = asyncio.create_task(self._run())
+
+    async def close(self, seconds: float) -> None:
+        """Settle what is left, for so long. What remains is in the journal: our next life settles it."""
+        while self._running is not None:
+            done, _ = await asyncio.wait([self._running], timeout=seconds)
+            if not done:
+                log.warning("receipts.left_unsettled", count=len(self._receipts))
+                self._running.cancel()
+
+    async def recover(self) -> int:
+        """Settle what an earlier life of this worker saw and did not live to settle; how many there were."""
+        left = await asyncio.to_thread(self._receipts.left_behind)
+        for start in range(0, len(left), GROUP):
+            await self._settle(left[start : start + GROUP])
+        self._mark()
+        if left:
+            log.info("receipts.recovered", count=len(left))
+        await self.prune()
+        return len(left)
+
+    async def prune(self) -> None:
+        """Remove journal segments that are done with."""
+        try:
+            await self._receipts.prune()
+        except OSError as error:
+            log.error("receipts.not_pruned", error=str(error))
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                group, self._waiting = self._waiting[:GROUP], self._waiting[GROUP:]
+                receipts = [receipt for receipt, _ in group]
+                await self._sync()
+                UNSETTLED.set(len(receipts) + len(self._waiting))
+                await self._settle(receipts)
+                for _, done in group:
+                    done()
+            self._mark()
+        finally:
+            self._running = None
+            UNSETTLED.set(0)
+
+    def _mark(self) -> None:
+        try:
+            self._receipts.mark()
+        except OSError as error:
+            log.error("receipts.not_marked", error=str(error))
+
+    async def _sync(self) -> None:
+        try:
+            await self._receipts.sync()
+        except OSError as error:
+            log.error("receipts.not_synced", error=str(error))
+
+    async def _settle(self, receipts: Sequence[Receipt]) -> None:
+        """Settle all, trying again while the queue is away: its answer decides, never our patience."""
+        left, pause, refusals = list(receipts), PAUSE_FIRST, 0
+        while left:
+            replies = await self._settle_once(left)
+            self._note([(r, reply) for r, reply in zip(left, replies, strict=True) if isinstance(reply, bool)])
+            failures = [(r, reply) for r, reply in zip(left, replies, strict=True) if isinstance(reply, BaseException)]
+            self.blocked = any(_away(error) for _, error in failures)
+            refusals = 0 if self.blocked else refusals + 1
+            left = [receipt for receipt, _ in failures]
+            if left and refusals >= MOST_REFUSALS:
+                self._give_up(failures)
+                return
+            if left:
+                QUEUE_FAILURES.labels("settle").inc(len(left))
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, PAUSE_MOST)
+
+    async def _settle_once(self, receipts: Sequence[Receipt]) -> list[bool | BaseException]:
+        settles = (
+            self._outbox.settle(
+                receipt.claim,
+                receipt.attempt,
+                worker=self._worker,
+                now=receipt.ended_at,
+                next_attempt_at=receipt.next_attempt_at,
+            )
+            for receipt in receipts
+        )
+        return await asyncio.gather(*settles, return_exceptions=True)
+
+    def _note(self, settled: Sequence[tuple[Receipt, bool]]) -> None:
+        for receipt, ours in settled:
+            if not ours:  # or an earlier try was carried out although its answer never came
+                LEASES_LOST.inc()
+                log.warning("settle.stale", id=receipt.claim.message.id, delivery=receipt.claim.delivery_id)
+        self._receipts.settled([receipt for receipt, _ in settled])
+
+    def _give_up(self, failures: Sequence[tuple[Receipt, BaseException]]) -> None:
+        """The queue is there and refuses: full for long, or a bug. Others must not wait behind these.
+
+        Their receipts stay unsettled in the journal. Their leases will run out, and after some of that they are held.
+        """
+        for receipt, error in failures:
+            log.error("settle.refused", id=receipt.claim.message.id, exc_info=error)
+
+
+def _away(error: BaseException) -> bool:
+    """Whether it is the queue's or the network's trouble, which passes, and not what we asked for."""
+    return isinstance(error, StoreError) and type(error) is not ResponseError

@@ -1,0 +1,32 @@
+"""The RQ jobs: ticks without data, so that a lost or a doubled one is harmless.
+
+Their dotted names are a wire format: jobs in Redis carry them across deploys. Never rename one.
+"""
+
+import time
+
+from outbox.archive import archive_once
+from outbox.retire import retire_once
+from runtime import clock
+from worker.process import current
+
+CHORE_SECONDS = 20.0  # longest run of one chore; the rest waits for the next tick
+
+
+def drain() -> None:
+    """Work on the due lanes for a slice of time (worker/drain.py)."""
+    current().work_slice()
+
+
+def archive() -> None:
+    """Move closed events and contents from memory to disk, until there is nothing to move."""
+    process = current()
+    end = time.monotonic() + CHORE_SECONDS
+    while time.monotonic() < end and archive_once(process.redis, process.settings, now=clock.now()):
+        pass
+
+
+def retire() -> None:
+    """Forget ended messages that are archived."""
+    process = current()
+    retire_once(process.redis, process.settings, now=clock.now())

@@ -1,0 +1,142 @@
+"""A worker process: an RQ worker on one queue. The drain's event loop outlives the jobs that lend it time."""
+
+import asyncio
+import random
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from contextvars import ContextVar
+from functools import partial
+from types import FrameType
+
+import uvloop
+from redis import Redis
+from rq.exceptions import StopRequested
+
+from outbox.journal import Journal
+from outbox.queue import Outbox
+from runtime import clock
+from runtime.connections import StoreError, redis_async, redis_sync
+from runtime.logs import get
+from runtime.settings import Settings
+from worker import routes
+from worker.channel import Parts
+from worker.dialer import Dialer
+from worker.drain import Drain
+from worker.finisher import Finisher
+from worker.pool import Pool
+from worker.rq_worker import TickWorker
+from worker.session import Opener, TlsContexts
+from worker.ticks import queue, top_up_drain
+
+log = get(__name__)
+
+GRACE = 25.0  # seconds that a stop waits for deliveries under way
+QUEUE_REPLY = 2.0  # seconds that a call of the drain waits for the queue's reply
+REDIAL = 0.5  # seconds between two tries to reach the queue
+
+_current: ContextVar["Process"] = ContextVar("process")
+
+
+def current() -> "Process":
+    """The process that runs the job. Raises LookupError outside one."""
+    return _current.get()
+
+
+class Process:
+    """What the jobs of one process share. `lend` runs the drain for some seconds; None in a process for chores."""
+
+    def __init__(self, settings: Settings, redis: Redis) -> None:
+        self.settings = settings
+        self.redis = redis
+        self.stopping = False
+        self.worker: TickWorker | None = None
+        self.lend: Callable[[float], None] | None = None
+        self.on_stop: Callable[[], None] = lambda: None
+
+    def work_slice(self) -> None:
+        """The drain job: a slice, and then a tick for whoever is free next."""
+        if self.lend is None:
+            raise LookupError("this process has no drain")
+        self.lend(self.settings.drain_slice.total_seconds())
+        if not self.stopping:
+            top_up_drain(queue(self.redis, self.settings, "drain"), self.settings)
+
+    def stop(self, *_: int | FrameType | None) -> None:
+        """Ask everything to end. Safe in a signal handler."""
+        self.stopping = True
+        self.on_stop()
+        if self.worker is None:  # still starting, perhaps waiting for the queue
+            raise SystemExit(0)
+        self.worker.request_stop()
+
+
+def run(settings: Settings, queue_name: str, *, number: int = 1) -> None:
+    """Work on `drain` or `chores` until SIGTERM. `number` tells apart the workers of one queue on this machine."""
+    name = f"{settings.node}:{queue_name}:{number}"
+    process = Process(settings, redis_sync(settings))
+    _current.set(process)
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, process.stop)
+    log.info("worker.started", worker=name)
+    if queue_name == "drain":
+        _run_drain(process, name, number)
+    else:
+        _serve(process, queue_name, name, between=lambda: time.sleep(REDIAL))
+    log.info("worker.stopped", worker=name)
+
+
+def _run_drain(process: Process, name: str, number: int) -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        journal = Journal(process.settings.data_dir / "journal" / f"drain-{number}")
+        life = AsyncExitStack()
+        drain = runner.run(life.enter_async_context(delivering(process.settings, name, journal)))
+        process.lend = lambda seconds: runner.run(drain.slice(seconds))
+        process.on_stop = partial(_call, runner.get_loop(), drain.end)
+        try:
+            _serve(process, "drain", name, between=lambda: runner.run(drain.slice(REDIAL)))
+        finally:
+            runner.run(life.aclose())
+
+
+def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(function)
+
+
+@asynccontextmanager
+async def delivering(settings: Settings, name: str, journal: Journal, *, grace: float = GRACE) -> AsyncIterator[Drain]:
+    """A drain at work under this worker's name; stopped, with its journal closed, afterwards."""
+    async with (
+        redis_async(settings, timeout=QUEUE_REPLY) as redis,
+        redis_async(settings, timeout=2 * QUEUE_REPLY) as waiting,
+    ):
+        outbox = Outbox(redis, settings, waiting=waiting)
+        opener = Opener(settings.smtp_hostname, tls=TlsContexts.default())
+        dialer = Dialer(routes.from_settings(settings), opener, Pool(most=settings.worker_connections))
+        finisher = Finisher(outbox, journal, worker=name)
+        drain = Drain(Parts(outbox, finisher, settings, worker=name, now=clock.now, jitter=random.random), dialer)
+        try:
+            await drain.start()
+            yield drain
+        finally:
+            await drain.stop(grace)
+            await journal.close()
+
+
+def _serve(process: Process, queue_name: str, name: str, *, between: Callable[[], None]) -> None:
+    """Take ticks. RQ's worker ends on many an error; `between` two of its lives, the drain works on."""
+    ticks = queue(process.redis, process.settings, queue_name)
+    while not process.stopping:
+        try:
+            process.worker = TickWorker(ticks, name, process.redis)
+            if process.stopping:  # by a signal that came before there was a worker to stop
+                break
+            process.worker.work(logging_level="WARNING")
+        except StopRequested:
+            break
+        except StoreError as error:
+            log.warning("worker.queue_lost", worker=name, error=f"{type(error).__name__}: {error}"[:200])
+        if not process.stopping:
+            between()

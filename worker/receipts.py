@@ -1,0 +1,167 @@
+"""Receipts: what the next hop answered, in the journal before the queue learns of it.
+
+If this process dies between the next hop's 250 and the settle, its next life settles from the receipt, so the message
+is not sent twice. A segment of the journal is removed when all its receipts are settled.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from outbox.journal import Journal
+from outbox.message import Attempt, Claim, Message, Outcome
+from outbox.states import State
+from runtime.clock import from_ms, to_ms
+from runtime.logs import get
+
+log = get(__name__)
+
+Header = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """An attempt that has ended, ready to be settled."""
+
+    claim: Claim
+    attempt: Attempt
+    ended_at: datetime
+    next_attempt_at: datetime | None
+
+    @property
+    def key(self) -> str:
+        """The claim it belongs to: a delivery under one fencing token."""
+        return f"{self.claim.delivery_id}#{self.claim.token}"
+
+
+class Receipts:
+    """The receipts of one worker's journal."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._unsettled: dict[str, Path] = {}  # receipt -> its segment
+        self._marks: list[str] = []  # settled, and not yet marked so
+
+    def __len__(self) -> int:
+        return len(self._unsettled)
+
+    def write(self, receipt: Receipt) -> None:
+        """Put a receipt where it survives our death, at once; a power cut only after `sync`. Raises OSError."""
+        self._unsettled[receipt.key] = self._journal.write(_header(receipt)).segment
+
+    async def sync(self) -> None:
+        """Make everything written durable, with a record that marks what is settled. Raises OSError."""
+        marks, self._marks = self._marks, []
+        await self._journal.append({"kind": "settled", "receipts": marks})
+
+    def settled(self, receipts: Sequence[Receipt]) -> None:
+        """The queue knows: mark them with the next `sync` or `mark`."""
+        self._marks += [receipt.key for receipt in receipts if self._unsettled.pop(receipt.key, None)]
+
+    def mark(self) -> None:
+        """Write marks that wait for no other record. A lost mark does no harm: to settle again changes nothing."""
+        marks, self._marks = self._marks, []
+        if marks:
+            self._journal.write({"kind": "settled", "receipts": marks})
+
+    def left_behind(self) -> list[Receipt]:
+        """Receipts of an earlier life that bear no mark, oldest first. Reads the whole journal: call it in a thread."""
+        left: dict[str, Receipt] = {}
+        for place, header, _ in self._journal.replay():
+            try:
+                self._read(header, place.segment, left)
+            except (KeyError, TypeError, ValueError) as error:  # of another version: kept, for a person
+                log.error("receipts.unreadable", segment=str(place.segment), offset=place.offset, error=repr(error))
+                self._unsettled[f"{place.segment}@{place.offset}"] = place.segment
+        return list(left.values())
+
+    def _read(self, header: Header, segment: Path, left: dict[str, Receipt]) -> None:
+        if header["kind"] == "receipt":
+            receipt = _receipt(header)
+            left[receipt.key] = receipt
+            self._unsettled[receipt.key] = segment
+        elif header["kind"] == "settled":
+            for key in header["receipts"]:
+                left.pop(key, None)
+                self._unsettled.pop(key, None)
+
+    async def prune(self) -> int:
+        """Remove the closed segments without unsettled receipts; how many there were."""
+        needed = Counter(self._unsettled.values())
+        spent = [segment for segment in self._journal.closed_segments if segment not in needed]
+        if spent:
+            await asyncio.to_thread(_remove, spent)
+            log.info("receipts.pruned", segments=len(spent))
+        return len(spent)
+
+
+def _remove(segments: Sequence[Path]) -> None:
+    for segment in segments:
+        segment.unlink(missing_ok=True)
+
+
+def _header(receipt: Receipt) -> Header:
+    claim, attempt = receipt.claim, receipt.attempt
+    return {
+        "kind": "receipt",
+        "id": claim.message.id,
+        "delivery": claim.index,
+        "lane": claim.lane,
+        "token": claim.token,
+        "attempts": claim.attempts,
+        "possible_duplicate": claim.possible_duplicate,
+        "created_at": to_ms(claim.message.created_at),
+        "started_at": to_ms(attempt.started_at),
+        "ended_at": to_ms(receipt.ended_at),
+        "next_attempt_at": to_ms(receipt.next_attempt_at) if receipt.next_attempt_at else None,
+        "route": attempt.route,
+        "peer": attempt.peer,
+        "tls": attempt.tls,
+        "steps": attempt.steps,
+        "complained": attempt.complained,
+        "outcomes": [[o.recipient, o.state, o.code, o.status, o.text] for o in attempt.outcomes],
+    }
+
+
+def _receipt(header: Header) -> Receipt:
+    outcomes = tuple(
+        Outcome(r, State(state), code, status, text) for r, state, code, status, text in header["outcomes"]
+    )
+    attempt = Attempt(
+        started_at=from_ms(header["started_at"]),
+        route=header["route"],
+        outcomes=outcomes,
+        peer=header["peer"],
+        tls=header["tls"],
+        steps=tuple((step, ms) for step, ms in header["steps"]),
+        complained=header["complained"],
+    )
+    next_attempt_at = from_ms(header["next_attempt_at"]) if header["next_attempt_at"] else None
+    return Receipt(_claim(header, outcomes), attempt, from_ms(header["ended_at"]), next_attempt_at)
+
+
+def _claim(header: Header, outcomes: Sequence[Outcome]) -> Claim:
+    """The claim as far as a settle needs it: its ids and token. Addresses and content never enter this journal."""
+    message = Message(
+        id=header["id"],
+        created_at=from_ms(header["created_at"]),
+        via="smtp",
+        key_id="",
+        reverse_path="",
+        recipients=(),
+        sender="",
+    )
+    return Claim(
+        message=message,
+        content=b"",
+        index=header["delivery"],
+        lane=header["lane"],
+        recipients=tuple(o.recipient for o in outcomes),
+        attempts=header["attempts"],
+        token=header["token"],
+        possible_duplicate=header["possible_duplicate"],
+    )

@@ -1,0 +1,87 @@
+"""One attempt at one delivery: simulator or next hop, connection, transaction, verdict."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from outbox.message import Attempt, Claim
+from worker import simulator, verdict
+from worker.client import BeforeDot, Client
+from worker.dialer import Dialer
+from worker.envelope import Envelope
+from worker.errors import ConnectionLost, DeliveryError, LeaseLost
+from worker.reply import Code
+from worker.session import Steps
+from worker.transaction import Transaction
+
+
+class Sender:
+    """The sending side of a channel: at most one connection, kept from one delivery of the lane to the next."""
+
+    def __init__(self, lane: str, dialer: Dialer, *, now: Callable[[], datetime]) -> None:
+        self._lane = lane
+        self._dialer = dialer
+        self._now = now
+        self._client: Client | None = None
+        self.down: DeliveryError | None = None  # why there is no connection to the lane's next hop
+
+    async def attempt(self, claim: Claim, *, before_dot: BeforeDot) -> Attempt:
+        """Try the delivery. Raises LeaseLost, and then nothing was delivered; every other end is an outcome."""
+        started_at = self._now()
+        if self._lane == simulator.LANE:
+            return simulator.simulate(claim, started_at=started_at)
+        envelope = Envelope.of(claim)
+        fresh = False
+        while True:
+            try:
+                client, steps = await self._connection(fresh=fresh)
+            except DeliveryError as error:
+                self.down = error
+                return self.unreachable(claim, error, started_at=started_at)
+            self.down = None
+            used_before = client.sent > 0
+            transaction = await client.send(envelope, before_dot=before_dot)
+            if used_before and _died_idle(transaction):
+                fresh = True  # an idle connection may be closed at any time: that says nothing about the message
+                continue
+            if isinstance(transaction.error, LeaseLost):
+                raise transaction.error
+            return Attempt(
+                started_at=started_at,
+                route=self._dialer.route.name,
+                outcomes=verdict.judge(transaction, claim.recipients),
+                peer=client.peer,
+                tls=client.tls,
+                steps=(*steps, *transaction.steps),
+            )
+
+    def unreachable(self, claim: Claim, error: DeliveryError, *, started_at: datetime | None = None) -> Attempt:
+        """The attempt of a delivery whose next hop cannot be reached, without trying again."""
+        outcomes = verdict.all_by_error(claim.recipients, error)
+        return Attempt(started_at or self._now(), self._dialer.route.name, outcomes)
+
+    async def _connection(self, *, fresh: bool) -> tuple[Client, Steps]:
+        if self._client is not None and self._client.usable and not fresh:
+            return self._client, []
+        if self._client is not None:
+            self._client.abort()
+            self._client = None
+        self._client, steps = await self._dialer.connect(self._lane, fresh=fresh)
+        return self._client, steps
+
+    async def close(self) -> None:
+        """Leave the connection to whoever needs it next."""
+        client, self._client = self._client, None
+        if client is not None and (surplus := self._dialer.pool.give(client)):
+            await surplus.quit()
+
+    def abort(self) -> None:
+        """Cut the connection."""
+        if self._client is not None:
+            self._client.abort()
+
+
+def _died_idle(transaction: Transaction) -> bool:
+    """Whether the server was gone, or said 421, before it took anything of this transaction."""
+    if transaction.mail is None:
+        return isinstance(transaction.error, ConnectionLost)
+    return transaction.mail.code == Code.CLOSING
