@@ -54,6 +54,7 @@ def attempted(claim: Claim, attempt: Attempt, *, at: datetime, worker: str, next
         tls=attempt.tls,
         steps={step: round(ms, 2) for step, ms in attempt.steps},
         possible_duplicate=claim.possible_duplicate,
+        in_doubt=attempt.in_doubt,
         next_attempt_at=to_ms(next_attempt_at) if next_attempt_at else None,
         outcomes=[
             {"recipient": o.recipient, "state": o.state, "code": o.code, "status": o.status, "text": o.text}
@@ -82,6 +83,7 @@ def policy_changed(kind: str, name: str, value: Fields | None, *, at: datetime) 
     return _encode("policy_changed", at, "", object=kind, name=name, value=value)
 
 
-# `released` and `held` are written by reap.lua and release.lua, which know which leases were lost:
-#   {"kind": "released", "at", "id", "delivery", "reason": "lease_expired" | "shutdown", "possible_duplicate"}
-#   {"kind": "held", "at", "id", "delivery", "reason": "leases_lost"}
+# Events about leases are written by the scripts, which know whose leases were lost (`note` in lua/_prelude.lua):
+#   {"kind": "released", "at", "id", "delivery", "reason", "possible_duplicate"}: shutdown, never_begun or lease_lost
+#   {"kind": "held", "at", "id", "delivery", "reason": "leases_lost", "possible_duplicate"}
+#   {"kind": "redriven", "at", "id", "delivery"}

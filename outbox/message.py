@@ -130,6 +130,7 @@ class Attempt:
     tls: str = ""  # protocol and cipher, empty for plaintext
     steps: tuple[tuple[str, float], ...] = ()  # (step, milliseconds): dns, connect, tls, mail, rcpt, data, dot
     complained: bool = False  # the simulator's complaint, which follows a delivery
+    in_doubt: bool = False  # the final dot was sent and no reply came: the next hop may have it
 
 
 @dataclass(frozen=True, slots=True)

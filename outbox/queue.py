@@ -1,10 +1,11 @@
 """The outbox in Redis: every state change is one Lua call, so it happens whole or not at all.
 
 The way of a delivery: `append` puts it into its lane, `claim` leases it, `settle` records how the attempt ended;
-`release` and `reap` bring back what was claimed and not settled.
+`release`, `reap` and `rescue` bring back what was claimed and not settled.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, cast
@@ -62,10 +63,10 @@ class Outbox:
         """Run accept.lua for each list of arguments (see outbox/entry.py) in one round trip; the replies in order."""
         return await self._scripts.pipeline([("accept", arguments) for arguments in entries])
 
-    async def claim(self, lane: str, *, channel: str, worker: str, limit: int, now: datetime) -> list[Claim]:
-        """Up to `limit` due deliveries of the lane, leased to `worker`; none when all its channels are taken."""
+    async def claim(self, lane: str, *, channel: str, limit: int, now: datetime) -> list[Claim]:
+        """Up to `limit` due deliveries of the lane, leased to `channel`; none when the lane has all its channels."""
         most = self._settings.lane_connections
-        rows = await self._scripts.call("claim", lane, channel, worker, limit, to_ms(now), self._lease_ms, most)
+        rows = await self._scripts.call("claim", lane, channel, limit, to_ms(now), self._lease_ms, most)
         return [_claim(lane, row) for row in rows]
 
     async def settle(
@@ -79,7 +80,7 @@ class Outbox:
         complaint = events.complained(claim.message.id, claim.recipients, at=now) if attempt.complained else b""
         arguments: list[Argument] = [claim.delivery_id, claim.token, to_ms(now), bucket_of(now), event, complaint]
         arguments += [to_ms(next_attempt_at) if next_attempt_at else "", delayed[0].error if delayed else ""]
-        arguments.append(len(attempt.outcomes))
+        arguments += [int(attempt.in_doubt), len(attempt.outcomes)]
         for outcome in attempt.outcomes:
             arguments += [outcome.recipient, outcome.state, outcome_json(outcome)]
         return bool(await self._scripts.call("settle", *arguments))
@@ -101,10 +102,18 @@ class Outbox:
         lost = await self._scripts.call("renew", lane, channel, to_ms(now), self._lease_ms, len(claims), *tokens)
         return {did.decode() for did in lost}
 
-    async def reap(self, *, now: datetime, worker: str | None = None) -> int:
-        """Take back expired leases, or all that a restarted worker held; how many there were."""
+    async def reap(self, *, now: datetime) -> int:
+        """Take back expired leases; how many there were."""
+        return int(await self._scripts.call("reap", to_ms(now), self._settings.max_releases, _REAP_LIMIT))
+
+    async def rescue(self, owner: str, *, begun: Collection[str] | None, now: datetime) -> int:
+        """Take back what a channel holds, or a worker with all its channels, that sends no more; how many there were.
+
+        `begun` are the delivery ids it had begun to send, as far as is known; None: any may have been begun.
+        """
+        everything = int(begun is None)
         most = self._settings.max_releases
-        return int(await self._scripts.call("reap", to_ms(now), worker or "", most, _REAP_LIMIT))
+        return int(await self._scripts.call("rescue", to_ms(now), most, owner, everything, *(begun or ())))
 
     async def redrive(self, delivery_id: str, *, now: datetime) -> bool:
         """Put a held delivery back to work. False: it is not held."""
@@ -171,9 +180,10 @@ def _tokens(claims: Sequence[Claim]) -> list[Argument]:
 
 
 def _claim(lane: str, row: list[Any]) -> Claim:
-    did, token, to, attempts, duplicate, meta, content = row
+    did, token, to, attempts, duplicate, meta, content, rescheduled = row
+    message = Message.from_json(meta)
     return Claim(
-        message=Message.from_json(meta),
+        message=replace(message, scheduled_at=from_ms(rescheduled)) if rescheduled else message,
         content=content,
         index=int(did.rpartition(b"/")[2]),
         lane=lane,

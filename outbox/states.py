@@ -12,7 +12,7 @@ class State(StrEnum):
 
     SCHEDULED = "scheduled"  # waits in its lane for scheduled_at; claim or cancel moves it
     QUEUED = "queued"  # due, waits in its lane; claim or cancel moves it
-    SENDING = "sending"  # under a lease; settle, release or reap moves it
+    SENDING = "sending"  # under a lease; settle, release, reap or rescue moves it
     DEFERRED = "deferred"  # last attempt was transient, waits for next_attempt_at; claim or cancel moves it
     DELIVERED = "delivered"  # ended: the next hop took responsibility (RFC 5321 section 4.2.5)
     FAILED = "failed"  # ended: permanent reply, or expired (RFC 3463 X.4.7)
@@ -34,6 +34,7 @@ MOVES: dict[str, tuple[frozenset[State], frozenset[State]]] = {
     ),
     "release": (frozenset({State.SENDING}), frozenset({State.QUEUED})),
     "reap": (frozenset({State.SENDING}), frozenset({State.QUEUED, State.HELD})),
+    "rescue": (frozenset({State.SENDING}), frozenset({State.QUEUED, State.HELD})),
     "reschedule": (frozenset({State.SCHEDULED}), frozenset({State.SCHEDULED})),
     "cancel": (WAITING | {State.HELD}, frozenset({State.CANCELLED})),
     "redrive": (frozenset({State.HELD}), frozenset({State.QUEUED})),

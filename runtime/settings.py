@@ -10,11 +10,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Positive = Annotated[int, Field(gt=0)]
+
+
+def _seconds(value: object) -> object:
+    """A number in a string is seconds; pydantic takes only numbers and ISO 8601."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_seconds)]
 
 
 class Settings(BaseSettings):
@@ -43,12 +54,12 @@ class Settings(BaseSettings):
         SecretStr("redis://127.0.0.1:6379/0"), description="The queue: Redis >= 6.2 or Valkey."
     )
     queue_prefix: str = Field("nm", pattern=r"^[a-z0-9_-]+$", description="Prefix of our keys, also their hash tag.")
-    redis_timeout: timedelta = Field(
+    redis_timeout: Duration = Field(
         timedelta(milliseconds=250), description="Longest wait for one append to the queue."
     )
     database_url: SecretStr | None = Field(None, description="SQLAlchemy URL; unset: SQLite in the data folder.")
     database_pool: Positive = Field(4, description="Most database connections of one process.")
-    database_acquire_timeout: timedelta = Field(timedelta(seconds=1), description="Longest wait for a connection.")
+    database_acquire_timeout: Duration = Field(timedelta(seconds=1), description="Longest wait for a connection.")
     secret: SecretStr | None = Field(
         None, description="Key of derived ids, the same on every node; unset: `secret` file."
     )
@@ -63,10 +74,10 @@ class Settings(BaseSettings):
     refuse_reserved_recipients: bool = Field(
         True, description="Refuse recipients at example.com and other reserved names."
     )
-    idempotency_retention: timedelta = Field(
+    idempotency_retention: Duration = Field(
         timedelta(hours=24), description="How long an Idempotency-Key is remembered."
     )
-    schedule_horizon: timedelta = Field(timedelta(days=30), description="How far ahead scheduled_at may lie.")
+    schedule_horizon: Duration = Field(timedelta(days=30), description="How far ahead scheduled_at may lie.")
 
     # SMTP submission
     smtp_hostname: str = Field(
@@ -80,9 +91,7 @@ class Settings(BaseSettings):
     smtp_max_connections: Positive = Field(1000, description="Most SMTP connections of one process.")
     smtp_max_connections_per_host: Positive = Field(200, description="Most SMTP connections from one address.")
     smtp_auth_tries: Positive = Field(3, description="Failed AUTH commands before 421.")
-    smtp_timeout: timedelta = Field(
-        timedelta(minutes=5), description="Idle time before 421 (RFC 5321 section 4.5.3.2)."
-    )
+    smtp_timeout: Duration = Field(timedelta(minutes=5), description="Idle time before 421 (RFC 5321 section 4.5.3.2).")
 
     # Delivery
     route: Literal["mx", "smarthost", "mailbox"] = Field("mx", description="Next hop of every message.")
@@ -93,16 +102,16 @@ class Settings(BaseSettings):
     )
     smarthost_user: str = Field("", description="AUTH user at the smarthost; empty: no AUTH.")
     smarthost_password: SecretStr = Field(SecretStr(""), description="AUTH password at the smarthost.")
-    retry_first: timedelta = Field(timedelta(minutes=5), description="Delay before the first retry; doubles each time.")
-    retry_max: timedelta = Field(timedelta(hours=4), description="Longest delay between retries.")
-    expire_after: timedelta = Field(timedelta(days=3), description="Age at which a deferred recipient fails (4.4.7).")
-    lease: timedelta = Field(
+    retry_first: Duration = Field(timedelta(minutes=5), description="Delay before the first retry; doubles each time.")
+    retry_max: Duration = Field(timedelta(hours=4), description="Longest delay between retries.")
+    expire_after: Duration = Field(timedelta(days=3), description="Age at which a deferred recipient fails (4.4.7).")
+    lease: Duration = Field(
         timedelta(seconds=20), description="How long a claim hides a delivery; renewed while sending."
     )
     claim_batch: Positive = Field(20, description="Most deliveries in one claim.")
     lane_connections: Positive = Field(10, description="Most connections to one lane, over all workers.")
     worker_connections: Positive = Field(50, description="Most outgoing connections of one worker.")
-    drain_slice: timedelta = Field(timedelta(seconds=30), description="How long one drain job runs before it ends.")
+    drain_slice: Duration = Field(timedelta(seconds=30), description="How long one drain job runs before it ends.")
     workers: Positive = Field(1, description="Drain workers that `nightmail up` starts.")
     mailbox_misbehaves: bool = Field(
         False, description="The mailbox answers 450 to recipients `defer...@` and 550 to `refuse...@`."
@@ -110,15 +119,31 @@ class Settings(BaseSettings):
     max_releases: Positive = Field(5, description="Expired leases after which a delivery is held for a person.")
 
     # Recording and keeping
-    recent_retention: timedelta = Field(
+    recent_retention: Duration = Field(
         timedelta(minutes=10), description="How long an ended message stays readable in the queue."
     )
-    journal_retention: timedelta = Field(
+    journal_retention: Duration = Field(
         timedelta(days=7), description="Least age at which a journal segment is deleted, once all its mail has ended."
     )
     recorder_batch: Positive = Field(1000, description="Most events in one database transaction.")
     stream_keep: Positive = Field(10_000, description="Archived events kept in the queue for a quick catch-up.")
     chaos: bool = Field(False, description="Allow the database chaos switch.")
+
+    # Guarding the database (PostgreSQL)
+    recorder_processes: Positive = Field(1, description="Recorders that run, counted in the connection budget.")
+    control_processes: Positive = Field(1, description="Control APIs that run, counted in the connection budget.")
+    database_operator_url: SecretStr | None = Field(
+        None, description="Login of `nightmail database` and `nightmail check database`; unset: NIGHTMAIL_DATABASE_URL."
+    )
+    database_password_migrate: SecretStr | None = Field(
+        None,
+        description="Password that `nightmail database protect` sets for nightmail_migrate; unset: made and shown.",
+    )
+    database_password_recorder: SecretStr | None = Field(None, description="The same for nightmail_recorder.")
+    database_password_control: SecretStr | None = Field(None, description="The same for nightmail_control.")
+    database_password_readonly: SecretStr | None = Field(
+        None, description="The same for nightmail_readonly; `nightmail check database` logs in with it."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> "Settings":

@@ -93,6 +93,7 @@ class Channel:
         await self._sender.close()
         await self._release_all()
         await self._settled(0)
+        await self._rescue_orphans()
         await self._leave()
 
     async def _claim(self) -> bool:
@@ -100,9 +101,7 @@ class Channel:
         limit = self._parts.settings.claim_batch
         asked_at = time.monotonic()
         try:
-            claims = await self._parts.outbox.claim(
-                self.lane, channel=self.name, worker=self._parts.worker, limit=limit, now=self._parts.now()
-            )
+            claims = await self._parts.outbox.claim(self.lane, channel=self.name, limit=limit, now=self._parts.now())
         except StoreError as error:
             log.warning("claim.failed", lane=self.lane, error=f"{type(error).__name__}: {error}"[:200])
             QUEUE_FAILURES.labels("claim").inc()
@@ -129,9 +128,11 @@ class Channel:
         if self._sender.down is not None:
             return self._sender.unreachable(claim, self._sender.down)
         while await self._sure(claim):
+            self._parts.finisher.begin(claim)
             try:
                 return await self._sender.attempt(claim, before_dot=lambda: self._before_dot(claim))
             except LeaseLost:
+                self._parts.finisher.forget(claim)
                 log.info("delivery.held_back", id=claim.message.id, delivery=claim.delivery_id)
         return None
 
@@ -204,6 +205,17 @@ class Channel:
             except StoreError:
                 QUEUE_FAILURES.labels("release").inc()
                 await asyncio.sleep(RELEASE_PAUSE)
+
+    async def _rescue_orphans(self) -> None:
+        """A claim that got no answer may have been granted: what is leased to us and not in hand goes back."""
+        while self.queue_lost:
+            try:
+                await self._parts.outbox.rescue(self.name, begun=(), now=self._parts.now())
+            except StoreError:
+                QUEUE_FAILURES.labels("rescue").inc()
+                await asyncio.sleep(RELEASE_PAUSE)
+            else:
+                self.queue_lost = False
 
     async def _leave(self) -> None:
         try:

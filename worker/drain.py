@@ -52,7 +52,7 @@ class Drain:
     async def start(self) -> None:
         """First settle what an earlier life of this worker delivered, then take back what else it held, then work."""
         await self._until_done("recover", self._parts.finisher.recover)
-        await self._until_done("reap", self._reap_own)
+        await self._until_done("rescue", self._rescue_own)
         lease = self._settings.lease.total_seconds()
         self._duties = [
             asyncio.create_task(self._forever("assign", self._assign_and_wait)),
@@ -242,9 +242,10 @@ class Drain:
     async def _renew(self) -> None:
         await asyncio.gather(*(channel.renew() for channel in list(self._channels)))
 
-    async def _reap_own(self) -> None:
-        if reaped := await self._outbox.reap(now=self._parts.now(), worker=self._parts.worker):
-            log.warning("leases.taken_back", count=reaped)
+    async def _rescue_own(self) -> None:
+        begun = self._parts.finisher.begun_before
+        if rescued := await self._outbox.rescue(self._parts.worker, begun=begun, now=self._parts.now()):
+            log.warning("leases.rescued", count=rescued, begun=len(begun) if begun is not None else None)
 
     async def _reap(self) -> None:
         if time.monotonic() < self._no_reap_before or self._parts.finisher.blocked:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from redis.exceptions import ResponseError
 
 from outbox.journal import Journal
+from outbox.message import Claim
 from outbox.queue import Outbox
 from runtime.connections import StoreError
 from runtime.logs import get
@@ -34,7 +35,19 @@ class Finisher:
         self._worker = worker
         self._waiting: list[tuple[Receipt, Done]] = []
         self._running: asyncio.Task[None] | None = None
+        self.begun_before: set[str] | None = None  # deliveries that an earlier life had begun; None: nobody knows
         self.blocked = False  # the queue is away while outcomes wait for it
+
+    def begin(self, claim: Claim) -> None:
+        """An attempt begins."""
+        try:
+            self._receipts.begin(claim)
+        except OSError as error:  # if we die now, the attempt is not flagged
+            log.error("receipts.not_written", error=str(error))
+
+    def forget(self, claim: Claim) -> None:
+        """Nothing came of the attempt."""
+        self._receipts.forget(claim)
 
     def finish(self, receipt: Receipt, done: Done) -> None:
         """Take charge of an attempt that has ended; `done` is called when the queue knows of it or refuses to."""
@@ -56,7 +69,7 @@ class Finisher:
 
     async def recover(self) -> int:
         """Settle what an earlier life of this worker saw and did not live to settle; how many there were."""
-        left = await asyncio.to_thread(self._receipts.left_behind)
+        left, self.begun_before = await asyncio.to_thread(self._receipts.left_behind)
         for start in range(0, len(left), GROUP):
             await self._settle(left[start : start + GROUP])
         self._mark()

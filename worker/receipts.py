@@ -1,11 +1,11 @@
 """Receipts: what the next hop answered, in the journal before the queue learns of it.
 
 If this process dies between the next hop's 250 and the settle, its next life settles from the receipt, so the message
-is not sent twice. A segment of the journal is removed when all its receipts are settled.
+is not sent twice. That an attempt began is written too: what a dead worker held and had not begun cannot be a
+duplicate. A segment of the journal is removed when all its receipts are settled.
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,6 +22,8 @@ log = get(__name__)
 
 Header = dict[str, Any]
 
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # Linux
+
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
@@ -34,8 +36,13 @@ class Receipt:
 
     @property
     def key(self) -> str:
-        """The claim it belongs to: a delivery under one fencing token."""
-        return f"{self.claim.delivery_id}#{self.claim.token}"
+        """The claim it belongs to."""
+        return key_of(self.claim)
+
+
+def key_of(claim: Claim) -> str:
+    """A delivery under one fencing token."""
+    return f"{claim.delivery_id}#{claim.token}"
 
 
 class Receipts:
@@ -45,6 +52,7 @@ class Receipts:
         self._journal = journal
         self._unsettled: dict[str, Path] = {}  # receipt -> its segment
         self._marks: list[str] = []  # settled, and not yet marked so
+        self._begun: dict[str, Path] = {}  # attempts under way -> their segment
 
     def __len__(self) -> int:
         return len(self._unsettled)
@@ -52,6 +60,16 @@ class Receipts:
     def write(self, receipt: Receipt) -> None:
         """Put a receipt where it survives our death, at once; a power cut only after `sync`. Raises OSError."""
         self._unsettled[receipt.key] = self._journal.write(_header(receipt)).segment
+        self.forget(receipt.claim)
+
+    def begin(self, claim: Claim) -> None:
+        """An attempt begins. Survives our death; after a power cut all attempts count as begun. Raises OSError."""
+        key = key_of(claim)
+        self._begun[key] = self._journal.write({"kind": "begun", "key": key}).segment
+
+    def forget(self, claim: Claim) -> None:
+        """The attempt is over, or nothing came of it."""
+        self._begun.pop(key_of(claim), None)
 
     async def sync(self) -> None:
         """Make everything written durable, with a record that marks what is settled. Raises OSError."""
@@ -68,20 +86,29 @@ class Receipts:
         if marks:
             self._journal.write({"kind": "settled", "receipts": marks})
 
-    def left_behind(self) -> list[Receipt]:
-        """Receipts of an earlier life that bear no mark, oldest first. Reads the whole journal: call it in a thread."""
+    def left_behind(self) -> tuple[list[Receipt], set[str] | None]:
+        """Of an earlier life: receipts that bear no mark, oldest first, and the delivery ids it had begun to send.
+
+        None in place of the latter: the machine was restarted since, so nobody knows. Reads the whole journal: call it
+        in a thread.
+        """
         left: dict[str, Receipt] = {}
+        begun: dict[str, Path] = {}
         for place, header, _ in self._journal.replay():
             try:
-                self._read(header, place.segment, left)
+                self._read(header, place.segment, left, begun)
             except (KeyError, TypeError, ValueError) as error:  # of another version: kept, for a person
                 log.error("receipts.unreadable", segment=str(place.segment), offset=place.offset, error=repr(error))
                 self._unsettled[f"{place.segment}@{place.offset}"] = place.segment
-        return list(left.values())
+        known = same_boot(self._journal.folder / "boot")
+        return list(left.values()), {key.rpartition("#")[0] for key in begun} if known else None
 
-    def _read(self, header: Header, segment: Path, left: dict[str, Receipt]) -> None:
-        if header["kind"] == "receipt":
+    def _read(self, header: Header, segment: Path, left: dict[str, Receipt], begun: dict[str, Path]) -> None:
+        if header["kind"] == "begun":
+            begun[header["key"]] = segment
+        elif header["kind"] == "receipt":
             receipt = _receipt(header)
+            begun.pop(receipt.key, None)
             left[receipt.key] = receipt
             self._unsettled[receipt.key] = segment
         elif header["kind"] == "settled":
@@ -91,12 +118,23 @@ class Receipts:
 
     async def prune(self) -> int:
         """Remove the closed segments without unsettled receipts; how many there were."""
-        needed = Counter(self._unsettled.values())
+        needed = {*self._unsettled.values(), *self._begun.values()}
         spent = [segment for segment in self._journal.closed_segments if segment not in needed]
         if spent:
             await asyncio.to_thread(_remove, spent)
             log.info("receipts.pruned", segments=len(spent))
         return len(spent)
+
+
+def same_boot(file: Path) -> bool:
+    """Whether this machine runs since `file` was last written; notes this boot there. False where none can tell."""
+    try:
+        boot = _BOOT_ID.read_text()
+    except OSError:
+        return False
+    earlier = file.read_text() if file.exists() else boot
+    file.write_text(boot)
+    return earlier == boot
 
 
 def _remove(segments: Sequence[Path]) -> None:
@@ -123,6 +161,7 @@ def _header(receipt: Receipt) -> Header:
         "tls": attempt.tls,
         "steps": attempt.steps,
         "complained": attempt.complained,
+        "in_doubt": attempt.in_doubt,
         "outcomes": [[o.recipient, o.state, o.code, o.status, o.text] for o in attempt.outcomes],
     }
 
@@ -139,6 +178,7 @@ def _receipt(header: Header) -> Receipt:
         tls=header["tls"],
         steps=tuple((step, ms) for step, ms in header["steps"]),
         complained=header["complained"],
+        in_doubt=header.get("in_doubt", False),
     )
     next_attempt_at = from_ms(header["next_attempt_at"]) if header["next_attempt_at"] else None
     return Receipt(_claim(header, outcomes), attempt, from_ms(header["ended_at"]), next_attempt_at)

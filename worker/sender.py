@@ -52,6 +52,7 @@ class Sender:
                 peer=client.peer,
                 tls=client.tls,
                 steps=(*steps, *transaction.steps),
+                in_doubt=transaction.in_doubt,
             )
 
     def unreachable(self, claim: Claim, error: DeliveryError, *, started_at: datetime | None = None) -> Attempt:

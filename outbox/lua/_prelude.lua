@@ -65,3 +65,39 @@ end
 local function finish(id, now) -- one delivery of the message ended
   if redis.call('HINCRBY', key('m', id), 'live', -1) <= 0 then redis.call('ZADD', key('ended'), now, id) end
 end
+
+local function note(kind, id, k, now, reason, duplicate) -- an event about a lease
+  record(id, string.format(
+    '{"kind":"%s","at":%s,"id":"%s","delivery":%s,"reason":"%s","possible_duplicate":%s}',
+    kind, now, id, k, reason, tostring(duplicate)))
+end
+
+local function give_back(did, now, reason) -- claimed and never tried: due at once, nothing counts
+  local id, k = split(did)
+  local m = key('m', id)
+  local f = redis.call('HMGET', m, 'lane:' .. k, 'to:' .. k)
+  redis.call('ZREM', key('leases'), did)
+  redis.call('HSET', m, 'state:' .. k, 'queued')
+  move('sending', 'queued', size(f[2]))
+  enlist(f[1], did, now)
+  note('released', id, k, now, reason, false)
+end
+
+local function take_back(did, now, most) -- a lost lease: due at once and flagged, or held after too many
+  local id, k = split(did)
+  local m = key('m', id)
+  local f = redis.call('HMGET', m, 'lane:' .. k, 'to:' .. k)
+  redis.call('ZREM', key('leases'), did)
+  redis.call('HSET', m, 'dup:' .. k, '1')
+  if redis.call('HINCRBY', m, 'lost:' .. k, 1) >= most then
+    redis.call('HSET', m, 'state:' .. k, 'held')
+    move('sending', 'held', size(f[2]))
+    redis.call('ZADD', key('held'), now, did)
+    note('held', id, k, now, 'leases_lost', true)
+  else
+    redis.call('HSET', m, 'state:' .. k, 'queued')
+    move('sending', 'queued', size(f[2]))
+    enlist(f[1], did, now)
+    note('released', id, k, now, 'lease_lost', true)
+  end
+end

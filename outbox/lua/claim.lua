@@ -1,8 +1,8 @@
 -- Take up to `limit` due deliveries of a lane under a lease with a fencing token.
--- ARGV: lane, channel, worker, limit, now, lease (ms), most channels of a lane.
--- Returns a list of {delivery id, token, recipients, attempts, possible duplicate, meta, content}.
-local lane, channel, worker = ARGV[1], ARGV[2], ARGV[3]
-local limit, now, lease, most = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+-- ARGV: lane, channel, limit, now, lease (ms), most channels of a lane.
+-- Returns a list of {delivery id, token, recipients, attempts, possible duplicate, meta, content, rescheduled or ''}.
+local lane, channel = ARGV[1], ARGV[2]
+local limit, now, lease, most = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local channels = key('chan', lane)
 redis.call('ZREMRANGEBYSCORE', channels, '-inf', now)
 if not redis.call('ZSCORE', channels, channel) and redis.call('ZCARD', channels) >= most then return {} end
@@ -18,14 +18,15 @@ for _, did in ipairs(due) do
   redis.call('ZREM', key('lane', lane), did)
   local id, k = split(did)
   local m = key('m', id)
-  local f = redis.call('HMGET', m, 'meta', 'state:' .. k, 'to:' .. k, 'attempts:' .. k, 'dup:' .. k, 'error:' .. k)
+  local f = redis.call('HMGET', m, 'meta', 'state:' .. k, 'to:' .. k, 'attempts:' .. k, 'dup:' .. k, 'error:' .. k, 'scheduled_at')
   if f[1] then
     local token = redis.call('HINCRBY', m, 'token:' .. k, 1)
-    redis.call('HSET', m, 'state:' .. k, 'sending', 'owner:' .. k, worker)
+    redis.call('HSET', m, 'state:' .. k, 'sending', 'owner:' .. k, channel)
     move(f[2], 'sending', size(f[3]))
     blame(f[6], -size(f[3]))
     redis.call('ZADD', key('leases'), now + lease, did)
-    claims[#claims + 1] = { did, token, f[3], f[4] or '0', f[5] or '0', f[1], redis.call('GET', key('c', id)) or '' }
+    local content = redis.call('GET', key('c', id)) or ''
+    claims[#claims + 1] = { did, token, f[3], f[4] or '0', f[5] or '0', f[1], content, f[7] or '' }
   end
 end
 relist(lane)

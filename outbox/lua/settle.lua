@@ -1,6 +1,6 @@
 -- Record how an attempt ended. A token that is not the newest, or a lease that was taken back, changes nothing.
--- ARGV: delivery id, token, now, bucket, event, complaint event or '', next due or '', error, number of outcomes, then
---       recipient, state, outcome JSON for each. Returns 1, or 0 for a stale token.
+-- ARGV: delivery id, token, now, bucket, event, complaint event or '', next due or '', error, in doubt (0 or 1), number
+--       of outcomes, then recipient, state, outcome JSON for each. Returns 1, or 0 for a stale token.
 -- The first write is one that maxmemory allows: work can always be finished.
 local did, token, now, bucket = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local id, k = split(did)
@@ -11,7 +11,7 @@ if f[1] ~= token or f[2] ~= 'sending' then return 0 end
 redis.call('ZREM', key('leases'), did)
 local again = {}
 local ended = 0
-for at = 10, 10 + 3 * (tonumber(ARGV[9]) - 1), 3 do
+for at = 11, 11 + 3 * (tonumber(ARGV[10]) - 1), 3 do
   local recipient, state = ARGV[at], ARGV[at + 1]
   redis.call('HSET', m, 'r:' .. recipient, ARGV[at + 2])
   move('sending', state, 1)
@@ -19,7 +19,7 @@ for at = 10, 10 + 3 * (tonumber(ARGV[9]) - 1), 3 do
 end
 if #again > 0 then
   if ended > 0 then redis.call('HSET', m, 'partly', '1') end
-  redis.call('HSET', m, 'state:' .. k, 'deferred', 'to:' .. k, table.concat(again, ','), 'error:' .. k, ARGV[8], 'dup:' .. k, '0')
+  redis.call('HSET', m, 'state:' .. k, 'deferred', 'to:' .. k, table.concat(again, ','), 'error:' .. k, ARGV[8], 'dup:' .. k, ARGV[9])
   redis.call('HINCRBY', m, 'attempts:' .. k, 1)
   blame(ARGV[8], #again)
   enlist(f[3], did, ARGV[7])

@@ -1,5 +1,6 @@
 """The outbox's promises, held by the same tests against the fake and the real store."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import fakeredis
@@ -42,8 +43,8 @@ async def put(outbox, *submissions, now=NOON):
     return reply
 
 
-async def claim(outbox, lane="one.test", *, channel="w#1", worker="w", limit=10, now=NOON):
-    return await outbox.claim(lane, channel=channel, worker=worker, limit=limit, now=now)
+async def claim(outbox, lane="one.test", *, channel="w#1", limit=10, now=NOON):
+    return await outbox.claim(lane, channel=channel, limit=limit, now=now)
 
 
 async def states(outbox, message_id):
@@ -93,10 +94,10 @@ async def test_stale_token_changes_nothing(outbox):
     """A worker whose lease was taken back cannot settle what another one holds now."""
     mail = a_submission()
     await put(outbox, mail)
-    (stale,) = await claim(outbox, worker="slow")
+    (stale,) = await claim(outbox)
     after = NOON + timedelta(seconds=21)
     assert await outbox.reap(now=after) == 1
-    (fresh,) = await claim(outbox, channel="w#2", worker="quick", now=after)
+    (fresh,) = await claim(outbox, channel="w#2", now=after)
     assert fresh.token > stale.token
     assert fresh.possible_duplicate
     assert not await outbox.settle(
@@ -150,12 +151,55 @@ async def test_too_many_lost_leases_hold_the_delivery(outbox):
 
 
 async def test_restarted_worker_gets_its_work_back_at_once(outbox):
-    """Reaping by name takes back only that worker's leases, and its channels."""
-    await put(outbox, *(a_submission(f"{n}@one.test") for n in range(3)))
-    await claim(outbox, worker="dead", channel="dead#1", limit=2)
-    await claim(outbox, worker="alive", channel="alive#1", limit=1)
-    assert await outbox.reap(now=NOON, worker="dead") == 2
-    assert len(await claim(outbox, worker="new", channel="new#1")) == 2
+    """Rescue takes back only that worker's leases and channels; only what it had begun is flagged."""
+    await put(outbox, *(a_submission(f"{n}@one.test") for n in range(4)))
+    begun, *_ = await claim(outbox, channel="w:1#1", limit=2)
+    await claim(outbox, channel="w:10#1", limit=1)
+    assert await outbox.rescue("w:1", begun=[begun.delivery_id], now=NOON) == 2
+    again = await claim(outbox, channel="new#1", limit=10)
+    assert len(again) == 3
+    assert [c.delivery_id for c in again if c.possible_duplicate] == [begun.delivery_id]
+
+
+async def test_orphaned_claims_of_a_channel_come_back(outbox):
+    """A claim whose answer never came is taken back by the channel's name; its neighbours are left alone."""
+    await put(outbox, *(a_submission(f"{n}@one.test") for n in range(2)))
+    await claim(outbox, channel="w#1", limit=1)
+    await claim(outbox, channel="w#11", limit=1)
+    assert await outbox.rescue("w#1", begun=(), now=NOON) == 1
+    (again,) = await claim(outbox, channel="w#2")
+    assert not again.possible_duplicate
+
+
+async def test_unknown_past_flags_everything(outbox):
+    """After a power cut nobody knows what was begun: all of it may have been sent."""
+    await put(outbox, *(a_submission(f"{n}@one.test") for n in range(2)))
+    await claim(outbox, channel="w#1")
+    assert await outbox.rescue("w", begun=None, now=NOON) == 2
+    assert all(c.possible_duplicate for c in await claim(outbox, channel="w#2"))
+
+
+async def test_attempt_in_doubt_flags_the_next(outbox):
+    """A dot without a reply may have been a delivery: the next attempt says so, and an ordinary deferral does not."""
+    await put(outbox, a_submission())
+    for doubt in (True, False):
+        now = NOON if doubt else LATER
+        (held,) = await claim(outbox, now=now)
+        attempt = replace(an_attempt(held, State.DEFERRED), in_doubt=doubt)
+        await outbox.settle(held, attempt, worker="w", now=now, next_attempt_at=now + timedelta(minutes=5))
+        (again,) = await claim(outbox, channel="look#1", now=now + timedelta(minutes=5))
+        assert again.possible_duplicate is doubt
+        await outbox.release([again], now=now + timedelta(minutes=5))
+
+
+async def test_claim_knows_the_new_time(outbox):
+    """A rescheduled message is claimed with its new time, from which its age counts."""
+    mail = a_submission(scheduled_at=LATER)
+    await put(outbox, mail)
+    moved = LATER + timedelta(days=1)
+    await outbox.reschedule(mail.message.id, moved, now=NOON)
+    (held,) = await claim(outbox, now=moved)
+    assert held.message.scheduled_at == moved
 
 
 async def test_lane_has_so_many_channels(outbox):

@@ -80,7 +80,7 @@ async def mail(stack, numbers):
     now = clock.now()
     entry = Entry.plain([Submission(make_message(number), CONTENT) for number in numbers])
     await outbox.append([entry.arguments(now)])
-    claims = await outbox.claim("a.example", channel="w#1", worker="w", limit=1000, now=now)
+    claims = await outbox.claim("a.example", channel="w#1", limit=1000, now=now)
     for claim in claims[::2]:
         attempt = Attempt(now, "mailbox", (Outcome(0, State.DELIVERED, 250, "2.0.0", "ok"),))
         assert await outbox.settle(claim, attempt, worker="w", now=now, next_attempt_at=None)

@@ -110,7 +110,7 @@ async def test_hung_queue_costs_one_timeout(own_valkey):
         server.resume()
         await until(lambda: queued(outbox, 41))
         assert await outbox.due_lanes(now=right_now(), limit=5) == ["one.test"]
-        assert len(await outbox.claim("one.test", channel="c", worker="w", limit=100, now=right_now())) == 41
+        assert len(await outbox.claim("one.test", channel="c", limit=100, now=right_now())) == 41
 
 
 async def test_key_answers_the_same_id_while_blind(own_valkey):

@@ -27,7 +27,7 @@ async def deliver(settings, count):
     outbox = Outbox(redis, settings)
     mails = [a_submission(f"{n}@one.test", content=b"%d\r\n" % n) for n in range(count)]
     await outbox.append([an_entry(*mails).arguments(NOON)])
-    for held in await outbox.claim("one.test", channel="w#1", worker="w", limit=count, now=NOON):
+    for held in await outbox.claim("one.test", channel="w#1", limit=count, now=NOON):
         await outbox.settle(held, an_attempt(held), worker="w", now=NOON, next_attempt_at=None)
     await redis.aclose()
     return mails

@@ -66,7 +66,7 @@ class OutboxMachine(RuleBasedStateMachine):
     @rule(target=claims, lane=st.sampled_from(LANES), limit=st.integers(1, 5))
     def claim(self, lane, limit):
         self.channel += 1
-        taken = self.run(self.outbox.claim(lane, channel=f"w#{self.channel}", worker="w", limit=limit, now=self.now))
+        taken = self.run(self.outbox.claim(lane, channel=f"w#{self.channel}", limit=limit, now=self.now))
         for claim in taken:
             states = self.model[claim.message.id]
             for recipient in claim.recipients:
@@ -120,6 +120,16 @@ class OutboxMachine(RuleBasedStateMachine):
         """Workers stand still until their leases are gone and others hold the work; then they wake up."""
         self.time_passes_and_reap(25)
         return self.claim(lane, 50)
+
+    @rule(data=st.data())
+    def restart(self, data):
+        """The worker died and came back: it says what it had begun, and all its claims are taken back."""
+        begun = {d for d in self.tokens if data.draw(st.booleans())}
+        assert self.run(self.outbox.rescue("w", begun=begun, now=self.now)) == len(self.tokens)
+        for delivery_id, claim in list(self.tokens.items()):
+            state = self.run(self.outbox.find(claim.message.id)).states[claim.recipients[0]]
+            assert state is State.QUEUED or (state is State.HELD and delivery_id in begun)
+            self._back(claim, state)
 
     @rule(mail=mails)
     def cancel(self, mail):

@@ -4,8 +4,23 @@ import json
 import logging
 import sys
 
+import pytest
+import structlog
+
 from runtime.logs import get, setup
 from runtime.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def _as_before():
+    """Other tests of this process must not log into a stream that is gone."""
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    yield
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+    root.handlers, root.level = handlers, level
+
 
 TOKEN = "re_12345678_123456789012345678901234"
 

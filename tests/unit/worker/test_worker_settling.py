@@ -75,7 +75,9 @@ async def test_receipts_are_found_until_they_are_marked(tmp_path):
     """A receipt without a mark is found by the next life, with all that a settle needs; a marked one is not."""
     open_claim, done_claim = a_claim("a@one.test", "b@one.test", token=7, attempts=3), a_claim()
     outcomes = (Outcome(0, State.DELIVERED, 250, "2.0.0", "ok"), Outcome(1, State.DEFERRED, 450, "4.2.0", "later"))
-    attempt = Attempt(NOON, "mx", outcomes, "mx[192.0.2.1]:25", "TLSv1.3 X", (("dot", 1.5),), complained=True)
+    attempt = Attempt(
+        NOON, "mx", outcomes, "mx[192.0.2.1]:25", "TLSv1.3 X", (("dot", 1.5),), complained=True, in_doubt=True
+    )
     left = Receipt(open_claim, attempt, NOON, NOON + timedelta(minutes=5))
     done = Receipt(done_claim, an_attempt(done_claim), NOON, None)
     journal = Journal(tmp_path)
@@ -88,7 +90,8 @@ async def test_receipts_are_found_until_they_are_marked(tmp_path):
 
     journal = Journal(tmp_path)
     receipts = Receipts(journal)
-    (found,) = receipts.left_behind()
+    (found,), begun = receipts.left_behind()
+    assert begun == set()
     assert (found.key, found.attempt, found.next_attempt_at) == (left.key, attempt, left.next_attempt_at)
     assert found.claim.recipients == (0, 1)
     assert (found.claim.token, found.claim.attempts, found.claim.lane) == (7, 3, "one.test")
@@ -98,7 +101,26 @@ async def test_receipts_are_found_until_they_are_marked(tmp_path):
     assert await receipts.prune() == 1
     await journal.close()
     journal = Journal(tmp_path)
-    assert Receipts(journal).left_behind() == []
+    assert Receipts(journal).left_behind() == ([], set())
+    await journal.close()
+
+
+async def test_what_was_begun_is_known_until_the_machine_restarts(tmp_path):
+    """A next life knows which attempts were under way, unless the machine went down meanwhile."""
+    journal = Journal(tmp_path)
+    receipts = Receipts(journal)
+    under_way, ended, given_up = a_claim(), a_claim(), a_claim()
+    receipts.left_behind()
+    for claim in (under_way, ended, given_up):
+        receipts.begin(claim)
+    receipts.write(Receipt(ended, an_attempt(ended), NOON, None))
+    await receipts.sync()
+    await journal.close()
+
+    journal = Journal(tmp_path)
+    assert Receipts(journal).left_behind()[1] == {under_way.delivery_id, given_up.delivery_id}
+    (tmp_path / "boot").write_text("another life of this machine")
+    assert Receipts(journal).left_behind()[1] is None
     await journal.close()
 
 
@@ -109,7 +131,7 @@ async def test_a_record_that_cannot_be_read_is_kept_for_a_person(tmp_path):
     await journal.close()
     journal = Journal(tmp_path)
     receipts = Receipts(journal)
-    assert receipts.left_behind() == []
+    assert receipts.left_behind() == ([], set())
     assert await receipts.prune() == 0
     await journal.close()
 
