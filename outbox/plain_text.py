@@ -6,7 +6,7 @@ became 360 MB of text there, and an ordinary 4 KB mail took four times as long.
 
 import re
 
-from lxml import etree  # type: ignore[import-untyped]
+from lxml import etree
 
 LONGEST = 256 * 1024  # characters of HTML that are read; the text part of more would help nobody
 

@@ -1,0 +1,51 @@
+# `make` lists the targets. Options of a command go through ARGS, as in `make demo ARGS=--help`.
+
+PYTHON ?= python3
+ARGS ?=
+UV ?= uv
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-annotate --no-header pyproject.toml --group build
+
+.DEFAULT_GOAL := help
+.PHONY: help install up demo test check lock
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: .venv/.installed ## Make .venv with the locked packages and the command .venv/bin/nightmail
+
+up: .venv/.installed ## Start everything on this machine, in the foreground; Ctrl-C stops it
+	@$(BIN)/nightmail up $(ARGS)
+
+demo: .venv/.installed ## Send 2,000 mails while the database is taken away and given back
+	@$(BIN)/nightmail demo $(ARGS)
+
+test: .venv/.installed-dev ## Import walls and all tests
+	$(BIN)/lint-imports
+	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+
+check: .venv/.installed-dev ## Lint, format, types, import walls
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+lock: ## Renew the lock files from pyproject.toml (needs uv; ARGS=--upgrade for newer versions)
+	$(LOCK) -o requirements.lock $(ARGS)
+	$(LOCK) --group dev -o requirements-dev.lock $(ARGS)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; (3, 11) <= v < (3, 15) or sys.exit("Nightmail needs Python 3.11 \
+	to 3.14, and $(PYTHON) is %d.%d. Choose another: make install PYTHON=python3.12" % v[:2])'
+	$(PYTHON) -m venv .venv
+
+.venv/.installed: requirements.lock pyproject.toml | $(BIN)/python
+	$(PIP) install --quiet --require-hashes -r requirements.lock
+	$(PIP) install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/.installed-dev: requirements-dev.lock .venv/.installed
+	$(PIP) install --quiet --require-hashes -r requirements-dev.lock
+	@touch $@

@@ -1,0 +1,1 @@
+"""One file per group of commands; nightmail/cli.py says which command is where."""

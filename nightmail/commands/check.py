@@ -1,0 +1,96 @@
+"""`check`: are the settings valid, what is in force, and does each store answer?"""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import click
+from pydantic import SecretStr
+from redis.exceptions import RedisError
+
+from nightmail.complaint import Complaint
+from nightmail.operator_settings import operator_settings
+from runtime.connections import redis_sync
+from runtime.secret import load_secret
+from runtime.settings import Settings
+
+
+@click.command()
+def check() -> None:
+    """Show the settings in force, less the secrets, and try each store. Exit code 1 if something is wrong."""
+    settings = operator_settings()
+    for name in Settings.model_fields:
+        mark = "*" if name in settings.model_fields_set else " "
+        click.echo(f"{mark} NIGHTMAIL_{name.upper():<32} {_shown(getattr(settings, name))}")
+    click.echo("(* set by the environment or the running stack)\n")
+    checks: dict[str, Callable[[Settings], str]] = {
+        "secret": _secret,
+        "data folder": _data_folder,
+        "queue": _queue,
+        "database": _database,
+    }
+    problems = [_tell(name, question, settings) for name, question in checks.items()]
+    if any(problems):
+        raise Complaint(f"{sum(problems)} of {len(checks)} checks failed.")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, SecretStr):
+        return "(secret)" if value.get_secret_value() else "(empty)"
+    return f"{value.total_seconds():.3f} s" if isinstance(value, timedelta) else str(value)
+
+
+def _tell(name: str, question: Callable[[Settings], str], settings: Settings) -> bool:
+    """Ask and print; True for a problem."""
+    try:
+        answer, bad = question(settings), False
+    except (OSError, RedisError, ValueError, Complaint) as error:
+        answer, bad = f"{type(error).__name__}: {error}", True
+    click.echo(f"{'FAILED' if bad else 'ok':<7} {name}: {answer}")
+    return bad
+
+
+def _secret(settings: Settings) -> str:
+    return f"{len(load_secret(settings))} bytes"
+
+
+def _data_folder(settings: Settings) -> str:
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    trial = settings.data_dir / ".check"
+    trial.write_bytes(b"")
+    trial.unlink()
+    return f"{settings.data_dir.absolute()} can be written"
+
+
+def _queue(settings: Settings) -> str:
+    """What DESIGN promises of the queue stands on three settings of the server."""
+    redis = redis_sync(settings)
+    try:
+        info: Any = redis.info("server")
+        wanted = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
+        found: Any = redis.config_get(*wanted)
+    finally:
+        redis.close()
+    wrong = [f"{name} is {found[name]}, should be {value}" for name, value in wanted.items() if found[name] != value]
+    if wrong:
+        raise Complaint("; ".join(wrong))
+    return f"version {info['redis_version']}, every write on disk before its reply"
+
+
+def _database(settings: Settings) -> str:
+    """Imported here, because the other checks must work where SQLAlchemy is broken or absent."""
+    from sqlalchemy import text  # noqa: PLC0415
+    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
+
+    from history.engine import Database  # noqa: PLC0415
+
+    database = Database.open(settings, "check")
+    try:
+        with database.connect() as db:
+            db.execute(text("select 1"))
+            return f"{db.dialect.name} answers"
+    except SQLAlchemyError as error:
+        reason = error.__cause__ or error
+        raise Complaint(f"does not answer ({type(reason).__name__})") from None
+    finally:
+        database.close()

@@ -1,0 +1,58 @@
+"""The parts that both ways in share, HTTP and SMTP: queue, journal, policy, acceptor."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import count
+
+from redis.asyncio import Redis
+
+from outbox.accept import Acceptor
+from outbox.inlet import Inlet
+from outbox.journal import Journal
+from outbox.policy import Policy
+from outbox.queue import Outbox
+from outbox.ratelimit import RateLimiter
+from runtime.connections import redis_async
+from runtime.secret import load_secret
+from runtime.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Started parts of a process that accepts mail."""
+
+    redis: Redis
+    outbox: Outbox
+    policy: Policy
+    acceptor: Acceptor
+    ratelimiter: RateLimiter
+
+
+@asynccontextmanager
+async def accepting(settings: Settings, process: str) -> AsyncIterator[Parts]:
+    """Start the parts, and stop them in the opposite order."""
+    redis = redis_async(settings, timeout=settings.redis_timeout.total_seconds())
+    outbox = Outbox(redis, settings)
+    inlet = Inlet(outbox, redis, timeout=settings.redis_timeout)
+    acceptor = Acceptor(inlet, own_journal(settings, process), settings, secret=load_secret(settings))
+    policy = Policy(redis, settings)
+    await policy.start()
+    await acceptor.start()
+    try:
+        yield Parts(redis, outbox, policy, acceptor, RateLimiter(settings.rate_limit))
+    finally:
+        await acceptor.stop()
+        await inlet.stop()
+        await policy.stop()
+        await redis.aclose()
+
+
+def own_journal(settings: Settings, process: str) -> Journal:
+    """The first journal of this kind of process that nobody writes to: of a new process, or of one that died."""
+    for number in count(1):
+        try:
+            return Journal(settings.data_dir / "journal" / f"{process}-{number}")
+        except BlockingIOError:
+            continue
+    raise AssertionError  # count never ends

@@ -1,0 +1,30 @@
+"""The send API process."""
+
+from api.forward import Forwarder
+from api.send import create_app
+from nightmail.roles.accepting import accepting
+from nightmail.serving import run as run_loop
+from nightmail.serving import serve_http, stop_signal
+from runtime.settings import Settings
+
+
+def run(settings: Settings) -> None:
+    """Until SIGTERM."""
+    run_loop(_serve(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    stopping = stop_signal()
+    forwarder = Forwarder(settings)
+    async with accepting(settings, "api") as parts:
+        app = create_app(
+            settings,
+            acceptor=parts.acceptor,
+            policy=parts.policy,
+            outbox=parts.outbox,
+            redis=parts.redis,
+            forwarder=forwarder,
+            ratelimiter=parts.ratelimiter,
+        )
+        await serve_http(app, host=settings.host, port=settings.api_port, stopping=stopping)
+    await forwarder.stop()

@@ -1,0 +1,43 @@
+"""The control API process: the only listener that knows the database."""
+
+from api.control import create_app
+from history.chaos import Chaos
+from history.queries import History
+from nightmail.serving import run as run_loop
+from nightmail.serving import serve_http, stop_signal
+from outbox.policy import Policy
+from outbox.policy_store import PolicyStore
+from outbox.queue import Outbox
+from runtime.connections import redis_async
+from runtime.settings import Settings
+
+_QUEUE_REPLY = 2.0  # seconds: nobody's mail waits for this process
+
+
+def run(settings: Settings) -> None:
+    """Until SIGTERM."""
+    run_loop(_serve(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    stopping = stop_signal()
+    redis = redis_async(settings, timeout=_QUEUE_REPLY)
+    chaos = Chaos.open(settings)
+    history = History.open(settings, gate=chaos.gate)
+    policy = Policy(redis, settings)
+    await policy.start()
+    try:
+        app = create_app(
+            settings,
+            policy=policy,
+            policy_store=PolicyStore(redis, settings),
+            outbox=Outbox(redis, settings),
+            history=history,
+            chaos=chaos,
+            redis=redis,
+        )
+        await serve_http(app, host=settings.host, port=settings.control_port, stopping=stopping)
+    finally:
+        await policy.stop()
+        history.close()
+        await redis.aclose()

@@ -1,0 +1,13 @@
+"""A worker process: of deliveries (`drain`) or of chores."""
+
+from typing import Literal
+
+from runtime.metrics import serve_probe
+from runtime.settings import Settings
+from worker import process
+
+
+def run(settings: Settings, queue: Literal["drain", "chores"], number: int) -> None:
+    """Until SIGTERM."""
+    serve_probe(settings)
+    process.run(settings, queue, number=number)

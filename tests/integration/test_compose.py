@@ -1,0 +1,128 @@
+"""docker-compose.yml and Dockerfile say the same as the local stack: commands, settings, ports, durability."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+
+from nightmail import embedded, valkey
+from nightmail.cli import main
+from runtime.settings import Settings
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+FILE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES = FILE["services"]
+OURS = {name: service for name, service in SERVICES.items() if service.get("image") == "nightmail"}
+SETTINGS = {f"NIGHTMAIL_{name.upper()}": name for name in Settings.model_fields}
+KNOW_THE_DATABASE = {"control", "recorder"}
+
+
+def resolved(value: str) -> str:
+    """A value as compose would see it when only the demanded variables are set."""
+    value = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", str(value))
+    return re.sub(r"\$\{\w+:\?[^}]*\}", "given-at-start-0123456789", value)
+
+
+def test_every_local_process_has_its_container():
+    """The containers run the same roles as `nightmail up`, less the mailbox, with the same words."""
+    local = {program.command[len(embedded.NIGHTMAIL) :] for program in embedded._programs(Settings(route="mailbox"))}
+    local = {tuple(word for word in words if word not in ("--number", "1")) for words in local}
+    assert {tuple(service["command"]) for service in OURS.values()} == local - {("mailbox", "serve")}
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_commands_exist(service):
+    """Each container's command is one of the command line, with options that it takes."""
+    name, *words = OURS[service]["command"]
+    command = main.get_command(click.Context(main), name)
+    assert command is not None
+    command.make_parser(click.Context(command)).parse_args(list(words))
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_every_variable_is_a_setting_and_valid(service):
+    """No misspelt NIGHTMAIL_*, and together they make valid settings."""
+    environment = OURS[service]["environment"]
+    assert set(environment) <= set(SETTINGS)
+    settings = Settings(**{SETTINGS[name]: resolved(value) for name, value in environment.items()})
+    assert settings.host == "0.0.0.0"
+    assert settings.data_dir == Path(OURS[service]["volumes"][0].partition(":")[2])
+    assert settings.redis_url.get_secret_value().endswith("@valkey:6379/0")
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_only_control_and_recorder_know_the_database(service):
+    """Nothing that takes or delivers mail has the database's address or waits for it."""
+    environment = OURS[service]["environment"]
+    assert ("NIGHTMAIL_DATABASE_URL" in environment) == (service in KNOW_THE_DATABASE)
+    assert "postgres" not in OURS[service]["depends_on"]
+
+
+def test_the_queue_is_as_durable_as_the_local_one():
+    """Valkey's flags in the container are the embedded ones, word for word."""
+    words = SERVICES["valkey"]["command"]
+    flags = dict(zip((word.removeprefix("--") for word in words[::2]), words[1::2], strict=True))
+    assert {name: flags.get(name) for name in valkey.DURABLE} == valkey.DURABLE
+
+
+def test_published_ports_are_the_default_ones():
+    """Clients find both stacks at the same ports, and only the ways in are published, on loopback."""
+    published = [port for service in SERVICES.values() for port in service.get("ports", ())]
+    defaults = {Settings.model_fields[name].default for name in ("api_port", "smtp_port", "smtps_port")}
+    assert {tuple(resolved(port).split(":")) for port in published} == {("127.0.0.1", f"{p}", f"{p}") for p in defaults}
+    assert SERVICES["api"]["environment"]["NIGHTMAIL_CONTROL_URL"].endswith(
+        f":{Settings.model_fields['control_port'].default}"
+    )
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_container_is_checked_bounded_and_restarted(service):
+    """Health check, restart policy, limits, and no way to gain privileges."""
+    container = SERVICES[service]
+    assert container["healthcheck"]["test"][0] in ("CMD", "CMD-SHELL")
+    assert container["restart"] == "unless-stopped"
+    assert {"mem_limit", "cpus", "pids_limit"} <= set(container)
+    assert "no-new-privileges:true" in container["security_opt"]
+    for dependency in container.get("depends_on", ()):
+        assert "healthcheck" in SERVICES[dependency]
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_our_containers_cannot_be_written_to(service):
+    """Read-only root, no capability, and one volume for what must stay."""
+    container = OURS[service]
+    assert container["read_only"] is True
+    assert container["cap_drop"] == ["ALL"]
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_health_checks_ask_where_the_process_listens(service):
+    """The checked port is that of the role's listener, or the probe port of a process without one."""
+    (port, path) = re.search(r"127\.0\.0\.1:(\d+)(/\w+)", " ".join(OURS[service]["healthcheck"]["test"])).groups()
+    settings = Settings(**{SETTINGS[n]: resolved(v) for n, v in OURS[service]["environment"].items()})
+    expected = {"api": settings.api_port, "control": settings.control_port}.get(service, settings.probe_port)
+    assert int(port) == expected
+    assert path == ("/readyz" if service == "api" else "/livez")
+
+
+def test_no_secret_is_written_down():
+    """Passwords and keys come from the environment; compose refuses to start without them."""
+    for service in SERVICES.values():
+        for name, value in service.get("environment", {}).items():
+            if re.search(r"PASSWORD|SECRET|URL$", name) and name != "NIGHTMAIL_CONTROL_URL":
+                assert re.search(r"\$\{\w+:[?-][^}]*\}", value), name
+    assert not re.search(r"re_\w{8}_\w{24}", (ROOT / "docker-compose.yml").read_text())
+
+
+def test_the_image_runs_the_locked_packages_as_nobody():
+    """Installed with hashes from the lock, run by a user that is not root, every package of ours inside."""
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    assert "--require-hashes -r requirements.lock" in dockerfile
+    assert re.search(r"^USER (?!0|root)", dockerfile, re.MULTILINE)
+    let_in = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert set(project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]) <= let_in
+    assert {"pyproject.toml", "requirements.lock", "README.md"} <= let_in

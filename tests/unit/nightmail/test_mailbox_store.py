@@ -1,0 +1,116 @@
+import sqlite3
+import threading
+
+import pytest
+from httpx import ASGITransport, AsyncClient
+
+from nightmail.mailbox.headers import glance
+from nightmail.mailbox.store import Letter, Search, Store
+from nightmail.mailbox.view import create_view
+
+HTML = b"""Subject: =?utf-8?q?gr=C3=BC=C3=9Fe_<b>?=\r
+Message-ID: <7@x>\r
+Content-Type: text/html; charset=utf-8\r
+\r
+<script>alert(1)</script>
+"""
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store(tmp_path / "mailbox.sqlite")
+    yield store
+    store.close()
+
+
+@pytest.fixture
+async def client(store):
+    async with AsyncClient(transport=ASGITransport(create_view(store)), base_url="http://mailbox") as client:
+        yield client
+
+
+def put(store: Store, *contents: bytes) -> list[bool]:
+    """Put letters and wait until all are answered."""
+    answers: list[bool] = []
+    done = threading.Semaphore(0)
+    for content in contents:
+        store.put(Letter("a@x", ("Jo@y", "k@z"), content), lambda ok: (answers.append(ok), done.release()))
+    for _ in contents:
+        assert done.acquire(timeout=10)
+    return answers
+
+
+def test_what_is_answered_is_in_the_file(store, tmp_path):
+    """When `kept` is told True, another connection sees the letter."""
+    assert put(store, *[b"Message-ID: <%d@x>\r\n\r\n" % n for n in range(50)]) == [True] * 50
+    with sqlite3.connect(tmp_path / "mailbox.sqlite") as db:
+        assert db.execute("select count(distinct message_id) from messages").fetchone() == (50,)
+    db.close()
+
+
+def test_a_store_that_fails_says_so(store, tmp_path):
+    """A letter that cannot be written is answered False, and the next one is tried again."""
+    with sqlite3.connect(tmp_path / "mailbox.sqlite") as db:
+        db.execute("alter table messages rename to elsewhere")
+    assert put(store, b"x") == [False]
+    with sqlite3.connect(tmp_path / "mailbox.sqlite") as db:
+        db.execute("alter table elsewhere rename to messages")
+    assert put(store, b"x") == [True]
+    db.close()
+
+
+def test_search_and_paging(store):
+    """The newest come first; with `after` they come upwards; recipient and subject narrow the list."""
+    put(store, *[b"Subject: number %d\r\n\r\n" % n for n in range(1, 6)])
+    assert [m["n"] for m in store.find(Search(limit=2))] == [5, 4]
+    assert [m["n"] for m in store.find(Search(limit=2, after=2))] == [3, 4]
+    assert [m["n"] for m in store.find(Search(subject="NUMBER 3"))] == [3]
+    assert len(store.find(Search(to="jo@Y"))) == 5
+    assert store.find(Search(to="nobody")) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "seen"),
+    [
+        (b"message-id:  <1@x>\r\nSubject: a\r\n b\r\n\r\n", ("<1@x>", "a b")),
+        (b"\r\nSubject: body\r\n", ("", "")),
+        (b"X: y\r\nSubject: =?utf-8?b?w7w=?=", ("", "ü")),
+        (b"Subject: =?nonsense?q?x?=\r\n\r\n", ("", "=?nonsense?q?x?=")),
+        (b"Subject: one\r\nSubject: two\r\n\r\n", ("", "one")),
+        (b"Subject: \xff\r\n\r\n", ("", "\ufffd")),
+        (b"", ("", "")),
+    ],
+)
+def test_a_glance_reads_only_the_header(content, seen):
+    """Message-ID and Subject come from the header, unfolded and decoded, whatever else the message is."""
+    assert glance(content) == seen
+
+
+async def test_the_view_shows_hostile_mail_harmlessly(store, client):
+    """Values are escaped, and a mail's HTML is served apart, sandboxed, without scripts."""
+    put(store, HTML)
+    index = await client.get("/")
+    assert "grüße &lt;b&gt;" in index.text
+    page = await client.get("/view/1")
+    assert "<script" not in page.text
+    assert 'sandbox=""' in page.text
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    html = await client.get("/view/1/html")
+    assert html.headers["content-security-policy"].startswith("sandbox; default-src 'none'")
+    assert "<script>" in html.text
+
+
+async def test_the_view_for_programs(store, client):
+    """Count, list, one message with its parts, its octets, and the end of all."""
+    put(store, HTML, b"\xff\xfe broken")
+    assert (await client.get("/count")).json() == {"messages": 2, "unique_message_ids": 2, "recipients": 4}
+    assert [m["n"] for m in (await client.get("/messages", params={"after": 0})).json()["data"]] == [1, 2]
+    message = (await client.get("/messages/1")).json()
+    assert message["headers"][0] == ["Subject", "grüße <b>"]
+    assert message["parts"][0]["content_type"] == "text/html"
+    assert (await client.get("/messages/1/raw")).content == HTML
+    assert (await client.get("/messages/2")).status_code == 200
+    assert (await client.get("/view/2")).status_code == 200
+    assert (await client.get("/messages/9")).status_code == 404
+    assert (await client.delete("/messages")).json() == {"deleted": 2}
+    assert (await client.get("/count")).json()["messages"] == 0
