@@ -9,7 +9,7 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-h
 	--no-annotate --no-header pyproject.toml --group build
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo test check lock
+.PHONY: help install up demo test check faults bench lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,12 @@ check: .venv/.installed-dev ## Lint, format, types, import walls
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+faults: .venv/.installed-dev ## Break a stack on purpose and account for every mail
+	@$(BIN)/python -m faults $(ARGS)
+
+bench: .venv/.installed-dev ## Measure: the recorder into SQLite and PostgreSQL
+	@$(BIN)/python -m bench.recorder $(ARGS)
 
 lock: ## Renew the lock files from pyproject.toml (needs uv; ARGS=--upgrade for newer versions)
 	$(LOCK) -o requirements.lock $(ARGS)

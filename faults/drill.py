@@ -20,6 +20,7 @@ from nightmail.demo.smtp_sender import SmtpSender
 from nightmail.ready import reachable
 from nightmail.stack_folder import StackFolder, read_environment
 
+_LATE = 1.0  # seconds from accept to mailbox that are worth a note
 _QUIET = 60.0  # seconds for the last mail to arrive and to be recorded
 
 Trouble = Callable[["Drill"], Coroutine[Any, Any, None]]
@@ -53,10 +54,11 @@ class Drill:
         self.ledger = Ledger(secrets.token_hex(4))
         self.observer: Observer
         self._notes: list[str] = []
+        self._began = time.time()
 
-    def note(self, words: str) -> None:
-        """Remember something for the report."""
-        self._notes.append(words)
+    def note(self, words: str, *, at: float | None = None) -> None:
+        """Remember something for the report, at a wall clock time, or now."""
+        self._notes.append(f"{(at or time.time()) - self._began:7.2f} s  {words}")
 
     def processes(self) -> dict[str, int]:
         """Name and process id of what runs now."""
@@ -73,14 +75,29 @@ class Drill:
             HttpSender(details, self.ledger) as http,
             SmtpSender(details, self.ledger) as smtp,
         ):
+            self._began = time.time()
             breaking = asyncio.create_task(trouble(self))
             await self._send_all((http.send, smtp.send))
             await breaking
             arrived = await self._quiet()
             history = await self.observer.history(self.ledger.run)
         verdict = compare(self.ledger, arrived, history)
+        self._note_slow(arrived)
         wrong, flagged = self._rows()
-        return Account(verdict, tuple(self.ledger.refusals.values())[:5], wrong, flagged, tuple(self._notes))
+        return Account(verdict, tuple(self.ledger.refusals.values())[:5], wrong, flagged, tuple(sorted(self._notes)))
+
+    def _note_slow(self, arrived: list[dict[str, Any]]) -> None:
+        """Which mails were late, second by second, so that a delay can be held against what was broken then."""
+        late: dict[int, list[float]] = {}
+        for message in arrived:
+            receipt = self.ledger.receipts.get(self.ledger.number(message["subject"]))
+            delay = message["received_at"] / 1000 - receipt.accepted_at if receipt else 0.0
+            if receipt and delay > _LATE:
+                late.setdefault(int(receipt.accepted_at), []).append(delay)
+        for second, delays in late.items():
+            self.note(
+                f"{len(delays)} mails accepted in this second were late, by {max(delays):.1f} s at most", at=second
+            )
 
     async def _send_all(self, ways: tuple[Callable[[int], Awaitable[None]], ...]) -> None:
         """Open loop: each mail leaves at its time, whatever became of those before, or stalls would hide."""

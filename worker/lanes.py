@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-PAUSE_FIRST, PAUSE_MOST = 1.0, 60.0  # seconds without a channel after a failed connection; doubles
+PAUSE_FIRST, PAUSE_MOST = 0.25, 60.0  # seconds without a channel after a failed connection; doubles
 PAUSE_EMPTY = 0.05  # seconds after a lane had nothing for us although it was due: other workers are on it
 
 
