@@ -6,6 +6,7 @@ import time
 from contextlib import nullcontext
 
 import click
+import httpx
 from rich.console import Console
 
 from nightmail.client_details import ClientDetails
@@ -54,5 +55,8 @@ def _run(folder: StackFolder, plan: Plan, console: Console) -> Outcome:
     ledger = Ledger(secrets.token_hex(4))
     display = Display(console, plan.mails)
     mailbox_url = f"http://{reachable(details.smtp_host)}:{variables['NIGHTMAIL_MAILBOX_PORT']}"
-    with display.live():
-        return asyncio.run(Story(plan, ledger, display).tell(details, mailbox_url))
+    try:
+        with display.live():
+            return asyncio.run(Story(plan, ledger, display).tell(details, mailbox_url))
+    except httpx.HTTPError as error:
+        raise Complaint(f"The stack does not answer any more ({error!r}); see {folder.log}.") from None

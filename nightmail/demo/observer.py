@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Self
 
 import httpx
@@ -10,6 +12,8 @@ from nightmail.client_details import ClientDetails
 
 _PAGE = 100  # of GET /emails
 _MAILBOX_PAGE = 5_000
+_PATIENCE = 20.0  # seconds: what is being started again is asked again
+_PAUSE = 0.2
 
 
 class Observer:
@@ -27,25 +31,14 @@ class Observer:
         await self._api.aclose()
         await self._mailbox.aclose()
 
-    async def switch_database(self, mode: str, *, seconds: float = 120, patience: float = 0) -> None:
+    async def switch_database(self, mode: str, *, seconds: float = 120, patience: float = _PATIENCE) -> None:
         """The chaos switch; tried again for `patience` seconds where its own process may be gone."""
         body = {"mode": mode, "for_seconds": seconds}
-        deadline = time.monotonic() + patience
-        while True:
-            try:
-                (await self._api.post("/chaos/database", json=body)).raise_for_status()
-            except httpx.HTTPError:
-                if time.monotonic() > deadline:
-                    raise
-                await asyncio.sleep(0.1)
-            else:
-                return
+        await _asked(partial(self._api.post, "/chaos/database", json=body), patience=patience)
 
     async def backlog(self) -> dict[str, Any]:
         """What waits."""
-        answer = (await self._api.get("/backlog")).raise_for_status()
-        seen: dict[str, Any] = answer.json()
-        return seen
+        return await _asked(partial(self._api.get, "/backlog"))
 
     async def recorder(self) -> dict[str, Any]:
         """The recorder's part of the backlog."""
@@ -57,7 +50,7 @@ class Observer:
         found: list[dict[str, Any]] = []
         while True:
             query: dict[str, str | int] = {"subject": subject, "after": after, "limit": _MAILBOX_PAGE}
-            page = (await self._mailbox.get("/messages", params=query)).raise_for_status().json()["data"]
+            page = (await _asked(partial(self._mailbox.get, "/messages", params=query)))["data"]
             found += page
             if len(page) < _MAILBOX_PAGE:
                 return found
@@ -68,9 +61,23 @@ class Observer:
         found: list[dict[str, Any]] = []
         query: dict[str, str | int] = {"limit": _PAGE}
         while True:
-            page = (await self._api.get("/emails", params=query)).raise_for_status().json()
+            page = await _asked(partial(self._api.get, "/emails", params=query))
             ours = [email for email in page["data"] if subject in email["subject"]]
             found += ours
             if not page["has_more"] or not ours:
                 return found
             query["after"] = page["data"][-1]["id"]
+
+
+async def _asked(question: Callable[[], Awaitable[httpx.Response]], *, patience: float = _PATIENCE) -> dict[str, Any]:
+    """The answer's JSON, asked again while there is none. Raises httpx.HTTPError when patience is at its end."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            answer: dict[str, Any] = (await question()).raise_for_status().json()
+        except httpx.HTTPError:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(_PAUSE)
+        else:
+            return answer

@@ -58,6 +58,7 @@ class Story:
             lasted, catch_up = await outage
             await self._settle(observer)
             watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
             await self._look(observer)
             history = await observer.history(self._ledger.run)
         verdict = compare(self._ledger, self._arrived, history)
