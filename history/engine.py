@@ -129,7 +129,8 @@ def _sqlite(url: sa.URL, pool: dict[str, Any], *, busy: timedelta, begin: str) -
     def prepare(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # the driver would begin late, and commit before DDL
         connection.execute(f"PRAGMA busy_timeout = {ms_of(busy)}")  # first, since the next one takes a lock
-        connection.execute("PRAGMA journal_mode = WAL")
+        if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):  # it stays set; setting it takes a lock
+            connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
 
     event.listen(engine, "connect", prepare)

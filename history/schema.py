@@ -7,47 +7,98 @@ from pathlib import Path
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from history.guards import MendForbidden, Permit, mark_of, window
 from history.tables import checkpoint, metadata
 
+VERSION = "alembic_version"  # alembic's table
 _LOCK = 0x6E696768746D6C  # "nightml": the advisory lock under which only one process changes the schema
 _MISSING_STATES = {"42P01", "42703", "3F000"}  # undefined table, undefined column, undefined schema
+_NOT_ALLOWED = "42501"
 _MISSING_WORDS = ("no such table", "no such column", "has no column named")
 
 
-def migrate(engine: sa.Engine) -> None:
-    """Bring the schema to the newest version, in one transaction; nothing happens when it is there. Says nothing."""
+def migrate(engine: sa.Engine, permit: Permit | None = None) -> None:
+    """Bring the schema to the newest version, in one transaction; nothing happens when it is there. Says nothing.
+
+    A protected database is changed through a window, production only with a permit: raises ProductionRefused.
+    """
     with engine.connect() as connection, connection.begin():
-        _migrate(connection)
+        lock(connection)
+        with window(connection, permit):
+            _upgrade(connection, permit)
 
 
-def mend(engine: sa.Engine, now: datetime) -> None:
+def mend(engine: sa.Engine, now: datetime, permit: Permit | None = None) -> None:
     """`migrate`, then make each table that is missing, and start again at event 0 if one was.
 
     Replaying events onto the tables that stayed changes nothing in them, so they are left as they are.
+    Without a permit a protected database is not changed: raises MendForbidden if it would have to be.
     """
     with engine.connect() as connection, connection.begin():
-        _migrate(connection)
-        present = set(sa.inspect(connection).get_table_names())
-        lost = [table for table in metadata.sorted_tables if table.name not in present]
-        metadata.create_all(connection, tables=lost)
-        if lost or connection.scalar(sa.select(checkpoint.c.number)) is None:
+        lock(connection)
+        mark = mark_of(connection)
+        if mark is None or permit is not None:
+            with window(connection, permit):
+                _complete_as_allowed(connection, now, permit)
+        elif not is_complete(connection):
+            raise MendForbidden(mark)
+        elif connection.scalar(sa.select(checkpoint.c.number)) is None:
             _rewind(connection, now)
 
 
-def rebuild(engine: sa.Engine, now: datetime) -> None:
-    """Empty everything and start again at event 0: the recorder refills it."""
+def rebuild(engine: sa.Engine, now: datetime, permit: Permit | None = None) -> None:
+    """Empty everything and start again at event 0: the recorder refills it. Raises ProductionRefused."""
     with engine.connect() as connection, connection.begin():
+        lock(connection)
+        with window(connection, permit):
+            _drop(connection)
+            _upgrade(connection, permit)
+            _rewind(connection, now)
+
+
+def drop(engine: sa.Engine, permit: Permit | None = None) -> None:
+    """Drop every table of ours, as a mistaken migration would. Raises ProductionRefused."""
+    with engine.connect() as connection, connection.begin(), window(connection, permit):
         _drop(connection)
-        _migrate(connection)
+
+
+def lock(connection: sa.Connection) -> None:
+    """Let only one process change the schema, until the transaction ends."""
+    if connection.dialect.name == "postgresql":
+        # The timeouts of the process are meant for rows; a step may rightly take longer.
+        connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+
+
+def complete(connection: sa.Connection, now: datetime, permit: Permit | None = None) -> None:
+    """Make what is missing, in the caller's transaction and under its lock; start at event 0 if a table was."""
+    _upgrade(connection, permit)
+    lost = _lost(connection)
+    metadata.create_all(connection, tables=lost)
+    if lost or connection.scalar(sa.select(checkpoint.c.number)) is None:
         _rewind(connection, now)
 
 
-def drop(engine: sa.Engine) -> None:
-    """Drop every table of ours, as a mistaken migration would."""
-    with engine.connect() as connection, connection.begin():
-        _drop(connection)
+def _complete_as_allowed(connection: sa.Connection, now: datetime, permit: Permit | None) -> None:
+    """`complete`; MendForbidden where this login makes no tables: a new database in the place of a protected one."""
+    try:
+        complete(connection, now, permit)
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) != _NOT_ALLOWED:
+            raise
+        raise MendForbidden(mark=None) from error
+
+
+def is_complete(connection: sa.Connection) -> bool:
+    """Whether all tables are there, and their version is the newest."""
+    present = sa.inspect(connection).get_table_names()
+    if VERSION not in present or _lost(connection):
+        return False
+    version = connection.scalar(sa.select(sa.column("version_num")).select_from(sa.table(VERSION)))
+    return version == ScriptDirectory.from_config(_config()).get_current_head()
 
 
 def is_missing(error: SQLAlchemyError) -> bool:
@@ -59,15 +110,22 @@ def is_missing(error: SQLAlchemyError) -> bool:
     return any(words in str(error.orig) for words in _MISSING_WORDS)
 
 
-def _migrate(connection: sa.Connection) -> None:
-    if connection.dialect.name == "postgresql":
-        # The timeouts of the process are meant for rows; a step may rightly take longer.
-        connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+def _config() -> Config:
     config = Config(stdout=io.StringIO())
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    return config
+
+
+def _upgrade(connection: sa.Connection, permit: Permit | None) -> None:
+    config = _config()
     config.attributes["connection"] = connection
+    config.attributes["permit"] = permit
     command.upgrade(config, "head")
+
+
+def _lost(connection: sa.Connection) -> list[sa.Table]:
+    present = set(sa.inspect(connection).get_table_names())
+    return [table for table in metadata.sorted_tables if table.name not in present]
 
 
 def _rewind(connection: sa.Connection, now: datetime) -> None:
@@ -76,5 +134,5 @@ def _rewind(connection: sa.Connection, now: datetime) -> None:
 
 
 def _drop(connection: sa.Connection) -> None:
-    for name in [*metadata.tables, "alembic_version"]:  # in the order in which everyone locks them
+    for name in [*metadata.tables, VERSION]:  # in the order in which everyone locks them
         connection.execute(sa.schema.DropTable(sa.Table(name, sa.MetaData()), if_exists=True))

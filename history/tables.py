@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.types import TypeDecorator
 
+from history.guards import refuse_drop_all
 from runtime.clock import from_ms, to_ms
 
 # Ids and states compare byte by byte everywhere, as in Python and Redis; a locale would skip the hyphens of a UUID.
@@ -38,6 +39,7 @@ class Instant(TypeDecorator[datetime]):
 
 
 metadata = sa.MetaData()
+sa.event.listen(metadata, "before_drop", refuse_drop_all)
 
 checkpoint = sa.Table(
     "checkpoint",

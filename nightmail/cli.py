@@ -17,6 +17,7 @@ _COMMANDS = {
     "key": "policy",
     "domain": "policy",
     "check": "check",
+    "database": "database",
     "api": "roles",
     "control": "roles",
     "smtp": "roles",

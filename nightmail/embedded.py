@@ -113,7 +113,7 @@ def _programs(settings: Settings) -> tuple[Program, ...]:
         ("api", ("api",), "listeners"),
         ("control", ("control",), "listeners"),
         ("smtp", ("smtp",), "listeners"),
-        *((f"worker-{n}", ("worker", "--number", str(n)), "workers") for n in range(1, settings.workers + 1)),
+        *((f"worker-{n}", ("worker",), "workers") for n in range(1, settings.workers + 1)),
         ("chores", ("worker", "--queue", "chores"), "workers"),
         ("ticker", ("ticker",), "workers"),
         ("recorder", ("recorder",), "recorder"),

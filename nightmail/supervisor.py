@@ -13,7 +13,7 @@ from typing import Self
 from nightmail.child import Child
 from nightmail.embedded import Program
 
-_GRACE = 10.0  # seconds between SIGTERM and SIGKILL
+_GRACE = 30.0  # seconds between SIGTERM and SIGKILL: a worker finishes what it is sending
 _TICK = 1.0  # longest sleep: logs are bounded and the queue of restarts is looked over at least this often
 
 
@@ -92,7 +92,7 @@ class Supervisor:
         return next((child for child in self.children if child.died_young >= deaths), None)
 
     def stop(self) -> None:
-        """Stop stage by stage, so that whoever feeds another stops first. After ten seconds a stage is killed."""
+        """Stop stage by stage, so that whoever feeds another stops first. After its grace a stage is killed."""
         for stage in sorted({child.program.stage for child in self.children}):
             members = [child for child in self.children if child.program.stage == stage]
             for child in members:

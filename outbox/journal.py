@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from outbox.records import Damaged, Header, decode, encode
@@ -187,3 +188,13 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def own_journal(folder: Path, process: str) -> tuple[Journal, int]:
+    """The first journal `<process>-<number>` that nobody writes to: of a new process, or of one that died."""
+    for number in count(1):
+        try:
+            return Journal(folder / f"{process}-{number}"), number
+        except BlockingIOError:
+            continue
+    raise AssertionError  # count never ends

@@ -14,7 +14,7 @@ import uvloop
 from redis import Redis
 from rq.exceptions import StopRequested
 
-from outbox.journal import Journal
+from outbox.journal import Journal, own_journal
 from outbox.queue import Outbox
 from runtime import clock
 from runtime.connections import StoreError, redis_async, redis_sync
@@ -72,24 +72,25 @@ class Process:
         self.worker.request_stop()
 
 
-def run(settings: Settings, queue_name: str, *, number: int = 1) -> None:
-    """Work on `drain` or `chores` until SIGTERM. `number` tells apart the workers of one queue on this machine."""
-    name = f"{settings.node}:{queue_name}:{number}"
+def run(settings: Settings, queue_name: str) -> None:
+    """Work on `drain` or `chores` until SIGTERM.
+
+    A drain worker has the number of the journal it found free, so one that was killed comes back under its own name.
+    """
     process = Process(settings, redis_sync(settings))
     _current.set(process)
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, process.stop)
-    log.info("worker.started", worker=name)
     if queue_name == "drain":
-        _run_drain(process, name, number)
+        journal, number = own_journal(settings.data_dir / "journal", queue_name)
+        _run_drain(process, f"{settings.node}:{queue_name}:{number}", journal)
     else:
-        _serve(process, queue_name, name, between=lambda: time.sleep(REDIAL))
-    log.info("worker.stopped", worker=name)
+        _serve(process, queue_name, f"{settings.node}:{queue_name}", between=lambda: time.sleep(REDIAL))
 
 
-def _run_drain(process: Process, name: str, number: int) -> None:
+def _run_drain(process: Process, name: str, journal: Journal) -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        journal = Journal(process.settings.data_dir / "journal" / f"drain-{number}")
+        log.info("worker.started", worker=name)
         life = AsyncExitStack()
         drain = runner.run(life.enter_async_context(delivering(process.settings, name, journal)))
         process.lend = lambda seconds: runner.run(drain.slice(seconds))
@@ -98,6 +99,7 @@ def _run_drain(process: Process, name: str, number: int) -> None:
             _serve(process, "drain", name, between=lambda: runner.run(drain.slice(REDIAL)))
         finally:
             runner.run(life.aclose())
+            log.info("worker.stopped", worker=name)
 
 
 def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:

@@ -2,10 +2,14 @@
 
 from alembic import context
 
+from history import guards
 from history.tables import metadata
 
+connection = context.config.attributes["connection"]
+# Upgrade, downgrade, stamp: none of them touches production unasked, whoever calls it.
+guards.require(guards.mark_of(connection), context.config.attributes.get("permit"))
 context.configure(
-    connection=context.config.attributes["connection"],
+    connection=connection,
     target_metadata=metadata,
     render_as_batch=True,  # SQLite alters a table by copying it
 )

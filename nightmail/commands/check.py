@@ -16,9 +16,17 @@ from runtime.settings import Settings
 
 
 @click.command()
-def check() -> None:
-    """Show the settings in force, less the secrets, and try each store. Exit code 1 if something is wrong."""
+@click.argument("what", type=click.Choice(["database"]), required=False)
+def check(*, what: str | None) -> None:
+    """Show the settings in force, less the secrets, and try each store. Exit code 1 if something is wrong.
+
+    `check database` tries to break each guard of a protected PostgreSQL instead, and says which held.
+    """
     settings = operator_settings()
+    if what == "database":
+        from nightmail.commands.database import run_check  # noqa: PLC0415
+
+        raise SystemExit(0 if run_check(settings) else 1)
     for name in Settings.model_fields:
         mark = "*" if name in settings.model_fields_set else " "
         click.echo(f"{mark} NIGHTMAIL_{name.upper():<32} {_shown(getattr(settings, name))}")
@@ -63,7 +71,7 @@ def _data_folder(settings: Settings) -> str:
 
 
 def _queue(settings: Settings) -> str:
-    """What DESIGN promises of the queue stands on three settings of the server."""
+    """What is promised of the queue stands on three settings of its server."""
     redis = redis_sync(settings)
     try:
         info: Any = redis.info("server")

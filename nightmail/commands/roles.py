@@ -37,10 +37,9 @@ def smtp() -> None:
 
 @click.command()
 @click.option("--queue", type=click.Choice(["drain", "chores"]), default="drain", show_default=True)
-@click.option("--number", default=1, show_default=True, help="Tells apart the workers of one queue on this machine.")
-def worker(*, queue: str, number: int) -> None:
+def worker(*, queue: str) -> None:
     """Run a worker: of deliveries, or of chores."""
-    _run("worker", f"{queue}-{number}", queue, number)
+    _run("worker", queue, queue)
 
 
 @click.command()

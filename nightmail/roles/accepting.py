@@ -3,13 +3,12 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from itertools import count
 
 from redis.asyncio import Redis
 
 from outbox.accept import Acceptor
 from outbox.inlet import Inlet
-from outbox.journal import Journal
+from outbox.journal import own_journal
 from outbox.policy import Policy
 from outbox.queue import Outbox
 from outbox.ratelimit import RateLimiter
@@ -35,7 +34,8 @@ async def accepting(settings: Settings, process: str) -> AsyncIterator[Parts]:
     redis = redis_async(settings, timeout=settings.redis_timeout.total_seconds())
     outbox = Outbox(redis, settings)
     inlet = Inlet(outbox, redis, timeout=settings.redis_timeout)
-    acceptor = Acceptor(inlet, own_journal(settings, process), settings, secret=load_secret(settings))
+    journal, _ = own_journal(settings.data_dir / "journal", process)
+    acceptor = Acceptor(inlet, journal, settings, secret=load_secret(settings))
     policy = Policy(redis, settings)
     await policy.start()
     await acceptor.start()
@@ -46,13 +46,3 @@ async def accepting(settings: Settings, process: str) -> AsyncIterator[Parts]:
         await inlet.stop()
         await policy.stop()
         await redis.aclose()
-
-
-def own_journal(settings: Settings, process: str) -> Journal:
-    """The first journal of this kind of process that nobody writes to: of a new process, or of one that died."""
-    for number in count(1):
-        try:
-            return Journal(settings.data_dir / "journal" / f"{process}-{number}")
-        except BlockingIOError:
-            continue
-    raise AssertionError  # count never ends

@@ -3,6 +3,7 @@
 from api.control import create_app
 from history.chaos import Chaos
 from history.queries import History
+from nightmail.roles.budget import demand_room
 from nightmail.serving import run as run_loop
 from nightmail.serving import serve_http, stop_signal
 from outbox.policy import Policy
@@ -16,6 +17,7 @@ _QUEUE_REPLY = 2.0  # seconds: nobody's mail waits for this process
 
 def run(settings: Settings) -> None:
     """Until SIGTERM."""
+    demand_room(settings, "control")
     run_loop(_serve(settings))
 
 

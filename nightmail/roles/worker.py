@@ -7,7 +7,7 @@ from runtime.settings import Settings
 from worker import process
 
 
-def run(settings: Settings, queue: Literal["drain", "chores"], number: int) -> None:
+def run(settings: Settings, queue: Literal["drain", "chores"]) -> None:
     """Until SIGTERM."""
     serve_probe(settings)
-    process.run(settings, queue, number=number)
+    process.run(settings, queue)

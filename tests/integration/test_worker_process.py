@@ -24,8 +24,8 @@ from worker.ticker import Ticker
 from worker.ticks import CHORES, queue
 
 RUN = "from runtime.settings import Settings; from runtime import logs; s = Settings(); logs.setup(s, 'test'); "
-DRAIN = RUN + "from worker import process; process.run(s, 'drain', number=1)"
-CHORE = RUN + "from worker import process; process.run(s, 'chores', number=1)"
+DRAIN = RUN + "from worker import process; process.run(s, 'drain')"
+CHORE = RUN + "from worker import process; process.run(s, 'chores')"
 TICKER = RUN + "from worker import ticker; ticker.run(s)"
 
 
