@@ -82,7 +82,8 @@ def _queue(settings: Settings) -> str:
     wrong = [f"{name} is {found[name]}, should be {value}" for name, value in wanted.items() if found[name] != value]
     if wrong:
         raise Complaint("; ".join(wrong))
-    return f"version {info['redis_version']}, every write on disk before its reply"
+    version = info.get("valkey_version") or info["redis_version"]
+    return f"version {version}, every write on disk before its reply"
 
 
 def _database(settings: Settings) -> str:
