@@ -1,5 +1,6 @@
 import sqlite3
 import threading
+from contextlib import closing
 
 import pytest
 from httpx import ASGITransport, AsyncClient
@@ -43,17 +44,17 @@ def put(store: Store, *contents: bytes) -> list[bool]:
 def test_what_is_answered_is_in_the_file(store, tmp_path):
     """When `kept` is told True, another connection sees the letter."""
     assert put(store, *[b"Message-ID: <%d@x>\r\n\r\n" % n for n in range(50)]) == [True] * 50
-    with sqlite3.connect(tmp_path / "mailbox.sqlite") as db:
+    with closing(sqlite3.connect(tmp_path / "mailbox.sqlite", isolation_level=None)) as db:
         assert db.execute("select count(distinct message_id) from messages").fetchone() == (50,)
     db.close()
 
 
 def test_a_store_that_fails_says_so(store, tmp_path):
     """A letter that cannot be written is answered False, and the next one is tried again."""
-    with sqlite3.connect(tmp_path / "mailbox.sqlite") as db:
+    with closing(sqlite3.connect(tmp_path / "mailbox.sqlite", isolation_level=None)) as db:
         db.execute("alter table messages rename to elsewhere")
     assert put(store, b"x") == [False]
-    with sqlite3.connect(tmp_path / "mailbox.sqlite") as db:
+    with closing(sqlite3.connect(tmp_path / "mailbox.sqlite", isolation_level=None)) as db:
         db.execute("alter table elsewhere rename to messages")
     assert put(store, b"x") == [True]
     db.close()
