@@ -46,7 +46,6 @@ def test_what_is_answered_is_in_the_file(store, tmp_path):
     assert put(store, *[b"Message-ID: <%d@x>\r\n\r\n" % n for n in range(50)]) == [True] * 50
     with closing(sqlite3.connect(tmp_path / "mailbox.sqlite", isolation_level=None)) as db:
         assert db.execute("select count(distinct message_id) from messages").fetchone() == (50,)
-    db.close()
 
 
 def test_a_store_that_fails_says_so(store, tmp_path):
@@ -57,7 +56,6 @@ def test_a_store_that_fails_says_so(store, tmp_path):
     with closing(sqlite3.connect(tmp_path / "mailbox.sqlite", isolation_level=None)) as db:
         db.execute("alter table elsewhere rename to messages")
     assert put(store, b"x") == [True]
-    db.close()
 
 
 def test_search_and_paging(store):
