@@ -9,7 +9,7 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-h
 	--no-annotate --no-header pyproject.toml --group build
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo test check faults bench lock
+.PHONY: help install up demo test check faults replay bench lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,12 +35,15 @@ check: .venv/.installed-dev ## Lint, format, types, import walls
 faults: .venv/.installed-dev ## Break a stack on purpose and account for every mail
 	@$(BIN)/python -m faults $(ARGS)
 
+replay: .venv/.installed-dev ## An incident of others, on a stack of our own: make replay ARGS=feb-2024
+	@$(BIN)/nightmail replay $(ARGS)
+
 bench: .venv/.installed-dev ## Measure: the recorder into SQLite and PostgreSQL
 	@$(BIN)/python -m bench.recorder $(ARGS)
 
 lock: ## Renew the lock files from pyproject.toml (needs uv; ARGS=--upgrade for newer versions)
-	$(LOCK) -o requirements.lock $(ARGS)
 	$(LOCK) --group dev -o requirements-dev.lock $(ARGS)
+	$(LOCK) -c requirements-dev.lock -o requirements.lock $(ARGS)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; (3, 11) <= v < (3, 15) or sys.exit("Nightmail needs Python 3.11 \

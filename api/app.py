@@ -4,14 +4,18 @@ from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 
 from api import errors, frame, limits
+from outbox.accept import Acceptor
 from runtime.settings import Settings
 
 # FastAPI would otherwise show bodies and keys to whatever OpenTelemetry set-up the environment asks for.
 _NO_TELEMETRY = TelemetryConfig(tracing=False, metrics=False, logs=False, operation_spans=False, auto_configure=False)
 
 
-def new_app(title: str, settings: Settings) -> FastAPI:
-    """An app without routes. The pages of documentation are left out, since they load scripts from elsewhere."""
+def new_app(title: str, settings: Settings, *, acceptor: Acceptor | None = None) -> FastAPI:
+    """An app without routes; with an `acceptor` there is a door in front of sending.
+
+    The pages of documentation are left out, since they load scripts from elsewhere.
+    """
     app = FastAPI(
         title=title,
         docs_url=None,
@@ -21,5 +25,7 @@ def new_app(title: str, settings: Settings) -> FastAPI:
     )
     errors.install(app)
     app.add_middleware(limits.BodyLimit, limit=settings.max_message_bytes + limits.JSON_OVERHEAD)
+    if acceptor is not None:
+        app.add_middleware(limits.Admission, acceptor=acceptor)
     app.add_middleware(frame.Frame)  # added last, so outermost
     return app

@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 
 from api.answer import json_response
-from outbox.errors import IdempotencyConflict, Unavailable
+from outbox.errors import Full, IdempotencyConflict, Overloaded, Unavailable
 from runtime.logs import get
 
 log = get(__name__)
@@ -75,7 +75,7 @@ def of(failure: Exception) -> ApiError:
         case ApiError():
             return failure
         case Unavailable():
-            return unavailable(failure.retry_after)
+            return _of_unavailable(failure)
         case IdempotencyConflict():
             return CONFLICT
         case HTTPException():
@@ -83,6 +83,17 @@ def of(failure: Exception) -> ApiError:
         case RedisError() | OSError():  # TimeoutError is an OSError
             return unavailable()
     return UNEXPECTED
+
+
+def _of_unavailable(failure: Unavailable) -> ApiError:
+    match failure:
+        case Full():
+            message = "There is no room for more emails now. Try again later."
+            return ApiError(507, "insufficient_storage", message, retry_after=failure.retry_after)
+        case Overloaded():
+            message = "Too many requests at once. Try again later."
+            return ApiError(429, "rate_limit_exceeded", message, retry_after=failure.retry_after)
+    return unavailable(failure.retry_after)
 
 
 async def _answer(request: Request, failure: Exception) -> Response:

@@ -1,6 +1,7 @@
 """The ASGI frame round an app: counts, times and logs each request, adds the rate-limit headers, contains surprises.
 
-What a handler knows about its request (ids, key, error name) it writes into `scope["facts"]`.
+What a handler knows about its request (ids, key, error name) it writes into `scope["facts"]`; with `untold` there the
+request is counted and not logged.
 """
 
 import time
@@ -76,7 +77,7 @@ def _tell(scope: Scope, facts: dict[str, Any], seconds: float) -> None:
     status = facts.get("status", 0)  # 0: the client went away before the answer
     REQUESTS.labels(scope["method"], route, status).inc()
     SECONDS.labels(route).observe(seconds)
-    if route in _PROBES:
+    if route in _PROBES or "untold" in facts:
         return
     told = {name: value for name, value in facts.items() if name not in {"rate", "status"}}
     event = "request.answered" if "error" not in facts else "request.refused"

@@ -1,14 +1,21 @@
-"""The body limit, in front of everything that reads a body: by Content-Length at once, by counting otherwise."""
+"""What stands in front of everything that reads a body: the limit on its size, and the door to accepting.
+
+Both refuse by what is known at the head of a request where they can, before anything is read, parsed or looked up.
+"""
 
 import asyncio
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api import errors
 from api.errors import ApiError, respond
+from outbox.accept import Acceptor
+from outbox.errors import Overloaded, Unavailable
 
 JSON_OVERHEAD = 1024 * 1024  # octets that JSON may add to the greatest message
 _DRAIN_SECONDS = 5.0
+_SENDING = frozenset({"/emails", "/emails/batch"})
 
 
 class BodyLimit:
@@ -47,6 +54,75 @@ class BodyLimit:
         response = respond(self._refusal)
         response.headers["connection"] = "close"
         await response(scope, receive, send)
+
+
+class Admission:
+    """Middleware in front of sending: refuses below a floor (507) and when too many come (429).
+
+    429 and not 503, because clients written for Resend wait at 429 and send again, as they do at its rate limit, while
+    they take a 503 for an outage: they alarm, or go to another node, which is as busy.
+
+    A place is taken when the whole body is here, so that slow senders hold none. Until then only octets are counted,
+    and those of bodies that come in one piece are not: the places bound them.
+    """
+
+    def __init__(self, app: ASGIApp, *, acceptor: Acceptor) -> None:
+        self._app = app
+        self._acceptor = acceptor
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse at once, or pass the request on with a `receive` that waits for a place."""
+        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in _SENDING:
+            await self._app(scope, receive, send)
+            return
+        try:
+            self._acceptor.demand()
+        except Unavailable as refusal:
+            error = errors.of(refusal)
+            # One line each would cost more than the refusals: the door and the floors tell when they begin.
+            scope["facts"] |= {"error": error.name, "untold": True}
+            await respond(error)(scope, receive, send)
+            return
+        visit = _Visit(self._acceptor, receive)
+        try:
+            await self._app(scope, visit.receive, send)
+        finally:
+            visit.end()
+
+
+class _Visit:
+    """One request on its way through the door."""
+
+    __slots__ = ("_acceptor", "_has_place", "_octets", "_receive")
+
+    def __init__(self, acceptor: Acceptor, receive: Receive) -> None:
+        self._acceptor = acceptor
+        self._receive = receive
+        self._octets = 0
+        self._has_place = False
+
+    async def receive(self) -> Message:
+        """The next message of the server; the last piece of the body is given once there is a place."""
+        message = await self._receive()
+        if message["type"] != "http.request" or self._has_place:
+            return message
+        if message.get("more_body"):
+            self._hold(len(message.get("body", b"")))
+        else:
+            await self._acceptor.door.enter()
+            self._has_place = True
+        return message
+
+    def _hold(self, octets: int) -> None:
+        if not self._acceptor.door.octets.take(octets):
+            raise Overloaded("too many large requests at once")
+        self._octets += octets
+
+    def end(self) -> None:
+        """The request was answered, or its client went away."""
+        self._acceptor.door.octets.give_back(self._octets)
+        if self._has_place:
+            self._acceptor.door.leave()
 
 
 async def _drain(receive: Receive, *, most: int) -> None:

@@ -13,6 +13,7 @@ from api.forward import Forwarder
 from api.ids import EmailId, parse_id
 from api.present import Email, Reference, show
 from api.request import decode, read_reschedule
+from outbox.accept import Acceptor
 from outbox.policy import ApiKey
 from outbox.queue import Cancel, Outbox, Reschedule
 from runtime import clock
@@ -23,10 +24,10 @@ _SENDING = ApiError(409, "resource_locked", "The email cannot be cancelled: it i
 _NOT_SCHEDULED = invalid("The email cannot be rescheduled: it is not scheduled any more.")
 
 
-def router(outbox: Outbox, forwarder: Forwarder, composer: Composer, owner: KeyGuard) -> APIRouter:
+def router(outbox: Outbox, forwarder: Forwarder, composer: Composer, owner: KeyGuard, acceptor: Acceptor) -> APIRouter:
     """The three routes."""
     routes = APIRouter(tags=["emails"])
-    mail = LiveMail(outbox, forwarder, composer)
+    mail = LiveMail(outbox, forwarder, composer, acceptor)
     Owner = Annotated[ApiKey, Depends(owner)]  # noqa: N806  (a type)
 
     @routes.get("/emails/{email_id}", responses={200: {"model": Email}, **openapi.errors(404, 422)})
@@ -54,10 +55,11 @@ def router(outbox: Outbox, forwarder: Forwarder, composer: Composer, owner: KeyG
 class LiveMail:
     """Asks the outbox first, then the control API, which alone may say "not found"."""
 
-    def __init__(self, outbox: Outbox, forwarder: Forwarder, composer: Composer) -> None:
+    def __init__(self, outbox: Outbox, forwarder: Forwarder, composer: Composer, acceptor: Acceptor) -> None:
         self._outbox = outbox
         self._forwarder = forwarder
         self._composer = composer
+        self._acceptor = acceptor
 
     async def get(self, request: Request, email_id: str) -> Response:
         """The message."""
@@ -75,6 +77,7 @@ class LiveMail:
         at = self._composer.scheduled_at(read_reschedule(decode(body)).scheduled_at)
         match await self._outbox.reschedule(email_id, at, now=clock.now()):
             case Reschedule.RESCHEDULED:
+                await self._acceptor.note("rescheduled", email_id, scheduled_at=clock.to_ms(at))
                 return _done(email_id)
             case Reschedule.NOT_SCHEDULED:
                 raise _NOT_SCHEDULED
@@ -84,6 +87,7 @@ class LiveMail:
         """The end of the message, unless it is too late."""
         match await self._outbox.cancel(email_id, now=clock.now()):
             case Cancel.CANCELLED:
+                await self._acceptor.note("cancelled", email_id)
                 return _done(email_id)
             case Cancel.SENDING:
                 raise _SENDING

@@ -21,6 +21,7 @@ _WORDS = {
     422: "A field is missing or wrong",
     429: "Too many requests",
     500: "A fault of the server",
+    507: "The server has no room now; Retry-After says when to come again",
     503: "The server cannot answer now; Retry-After says when to come again",
 }
 

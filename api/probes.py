@@ -65,6 +65,10 @@ class _BacklogGauges(Collector):
         yield _gauge("nightmail_backlog_lanes", "Lanes with waiting work", found.lanes_waiting)
         yield _gauge("nightmail_recorder_behind_events", "Events not yet in the history", found.recorder.behind)
         yield _gauge("nightmail_recorder_behind_seconds", "Age of the first of them", found.recorder.behind_seconds)
+        yield _gauge("nightmail_queue_lost", "1 while the queue waits for a rebuild", int(found.queue == "lost"))
+        if found.audit:
+            yield _gauge("nightmail_unaccounted", "Recipients in no store; must be 0", found.audit["unaccounted"])
+            yield _gauge("nightmail_audit_timestamp_seconds", "When the last audit began", found.audit["at"] / 1000)
         states = GaugeMetricFamily("nightmail_recipients", "Recipients by state", labels=["state"])
         for state, count in found.states.items():
             states.add_metric([state], count)

@@ -41,9 +41,9 @@ def create_app(
     owner = KeyGuard(policy, ratelimiter, full_access=True)
     composer = Composer(settings, policy, now=clock.now)
 
-    app = new_app("Nightmail send API", settings)
+    app = new_app("Nightmail send API", settings, acceptor=acceptor)
     app.include_router(_sending(settings, Intake(settings, acceptor, composer), sender))
-    app.include_router(live.router(outbox, forwarder, composer, owner))
+    app.include_router(live.router(outbox, forwarder, composer, owner, acceptor))
     app.include_router(_reading(settings, redis, forwarder, owner))
     app.include_router(probes.router(settings, redis, ready=lambda: acceptor.can_append))
     app.router.default = _pass_on(forwarder, owner)
@@ -57,7 +57,7 @@ def _sending(settings: Settings, intake: Intake, sender: KeyGuard) -> APIRouter:
 
     @routes.post(
         "/emails",
-        responses={200: {"model": Sent}, **openapi.errors(400, 403, 409, 413, 422)},
+        responses={200: {"model": Sent}, **openapi.errors(400, 403, 409, 413, 422, 507)},
         openapi_extra=openapi.ONE_EMAIL,
     )
     async def send_email(request: Request, key: Sender) -> Response:
@@ -66,7 +66,7 @@ def _sending(settings: Settings, intake: Intake, sender: KeyGuard) -> APIRouter:
 
     @routes.post(
         "/emails/batch",
-        responses={200: {"model": SentBatch}, **openapi.errors(400, 403, 409, 413, 422)},
+        responses={200: {"model": SentBatch}, **openapi.errors(400, 403, 409, 413, 422, 507)},
         openapi_extra=openapi.many_emails(settings.max_batch),
     )
     async def send_batch(request: Request, key: Sender) -> Response:

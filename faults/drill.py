@@ -4,66 +4,98 @@ The ledger is kept by the client, outside everything that is broken; the mailbox
 """
 
 import asyncio
+import os
 import secrets
-import sqlite3
+import signal
 import time
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import httpx
+
+from faults.checker import Account, Kill, check
+from faults.figures import Figure
+from faults.load import Load, send_all
+from faults.phases import Phase, Span
+from faults.rows import rows
+from faults.sink import arrivals, count_distinct
+from faults.stores import Stores
 from nightmail.client_details import ClientDetails
 from nightmail.demo.http_sender import HttpSender
-from nightmail.demo.ledger import Ledger, Verdict, compare
+from nightmail.demo.ledger import Ledger
 from nightmail.demo.observer import Observer
 from nightmail.demo.smtp_sender import SmtpSender
 from nightmail.ready import reachable
 from nightmail.stack_folder import StackFolder, read_environment
 
-_LATE = 1.0  # seconds from accept to mailbox that are worth a note
-_QUIET = 60.0  # seconds for the last mail to arrive and to be recorded
+_WARM_UP = 2.0  # seconds of load before anything is timed or broken: connections open, caches fill
+_QUIET = 90.0  # seconds for the last mail to arrive and to be recorded
+_LATE = 1.0  # seconds from the client's first try to the mailbox that are worth a note
+_CALM = 5.0  # longest wait for health between two rounds
 
 Trouble = Callable[["Drill"], Coroutine[Any, Any, None]]
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
-    """How many mails at how many a second."""
-
-    mails: int
-    rate: float
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """What came of a drill. `flagged` counts attempts marked as possible duplicates; `rows` are what SQLite holds."""
-
-    verdict: Verdict
-    refusals: tuple[str, ...]
-    rows_wrong: int
-    flagged: int
-    notes: tuple[str, ...]
-
-
 class Drill:
-    """The load and what is known while it runs; a trouble uses `observer`, `processes` and `note`."""
+    """The load, and what a trouble uses: `phase`, `kill`, `note`, `observer`, `processes`, `stores`."""
 
-    def __init__(self, folder: StackFolder, load: Load) -> None:
+    def __init__(self, folder: StackFolder, load: Load, stores: Stores, *, ledger: Ledger | None = None) -> None:
         self.folder = folder
         self.load = load
-        self.ledger = Ledger(secrets.token_hex(4))
+        self.stores = stores
+        self.ledger = ledger or Ledger(secrets.token_hex(4))
         self.observer: Observer
+        self.mailbox = folder.data_dir / "mailbox.sqlite"
+        self.spans: list[Span] = []
+        self.kills: list[Kill] = []
+        self.figures: list[Figure] = []  # what only this trouble measures
         self._notes: list[str] = []
         self._began = time.time()
+
+    @property
+    def seconds(self) -> float:
+        """How long a trouble may take."""
+        return max(1.0, self.load.seconds - _WARM_UP)
+
+    @property
+    def notes(self) -> list[str]:
+        """What was noted, in the order of time."""
+        return sorted(self._notes)
 
     def note(self, words: str, *, at: float | None = None) -> None:
         """Remember something for the report, at a wall clock time, or now."""
         self._notes.append(f"{(at or time.time()) - self._began:7.2f} s  {words}")
 
+    @contextmanager
+    def phase(self, phase: Phase) -> Iterator[None]:
+        """What happens inside is timed as this phase."""
+        begin = time.time()
+        yield
+        self.spans.append(Span(phase, begin, time.time()))
+
     def processes(self) -> dict[str, int]:
         """Name and process id of what runs now."""
         state = self.folder.state() or {"processes": []}
         return {process["name"]: process["pid"] for process in state["processes"] if process["pid"]}
+
+    async def kill(self, name: str) -> None:
+        """`kill -9` one process, and wait until the supervisor has another in its place."""
+        pid = self.processes()[name]
+        at = time.time()
+        os.kill(pid, signal.SIGKILL)
+        while self.processes().get(name) in {None, pid}:  # noqa: ASYNC110 - it is another process's
+            await asyncio.sleep(0.02)
+        self.kills.append(Kill(name, at, time.time()))
+
+    async def calm(self, at_most: float = _CALM) -> None:
+        """Wait until hardly anything waits and the recorder has caught up, or for so many seconds."""
+        deadline = time.monotonic() + at_most
+        while time.monotonic() < deadline:
+            backlog = await self.observer.backlog()
+            if backlog["depth"] < self.load.rate / 4 and backlog["recorder"]["behind"] < self.load.rate:
+                return
+            await asyncio.sleep(0.1)
 
     async def run(self, trouble: Trouble) -> Account:
         """Send, break, wait until it is quiet, compare."""
@@ -76,63 +108,55 @@ class Drill:
             SmtpSender(details, self.ledger) as smtp,
         ):
             self._began = time.time()
-            breaking = asyncio.create_task(trouble(self))
-            await self._send_all((http.send, smtp.send))
-            await breaking
-            arrived = await self._quiet()
-            history = await self.observer.history(self.ledger.run)
-        verdict = compare(self.ledger, arrived, history)
-        self._note_slow(arrived)
-        wrong, flagged = self._rows()
-        return Account(verdict, tuple(self.ledger.refusals.values())[:5], wrong, flagged, tuple(sorted(self._notes)))
+            async with asyncio.TaskGroup() as tasks:  # a trouble that fails ends the load too
+                tasks.create_task(self._break(trouble))
+                tasks.create_task(send_all(self.load, (http.send, smtp.send)))
+            await self._quiet()
+        return await asyncio.to_thread(self._account)
 
-    def _note_slow(self, arrived: list[dict[str, Any]]) -> None:
-        """Which mails were late, second by second, so that a delay can be held against what was broken then."""
-        late: dict[int, list[float]] = {}
-        for message in arrived:
-            receipt = self.ledger.receipts.get(self.ledger.number(message["subject"]))
-            delay = message["received_at"] / 1000 - receipt.accepted_at if receipt else 0.0
-            if receipt and delay > _LATE:
-                late.setdefault(int(receipt.accepted_at), []).append(delay)
-        for second, delays in late.items():
-            self.note(
-                f"{len(delays)} mails accepted in this second were late, by {max(delays):.1f} s at most", at=second
-            )
+    async def _break(self, trouble: Trouble) -> None:
+        await asyncio.sleep(min(_WARM_UP, self.load.seconds / 5))
+        await trouble(self)
 
-    async def _send_all(self, ways: tuple[Callable[[int], Awaitable[None]], ...]) -> None:
-        """Open loop: each mail leaves at its time, whatever became of those before, or stalls would hide."""
-        began = time.monotonic()
-        sending: list[asyncio.Task[None]] = []
-        for number in range(self.load.mails):
-            await asyncio.sleep(max(0.0, began + number / self.load.rate - time.monotonic()))
-            sending.append(asyncio.ensure_future(ways[number % len(ways)](number)))
-        await asyncio.gather(*sending)
-
-    async def _quiet(self) -> list[dict[str, Any]]:
-        """Everything that arrived, once all has arrived, nothing waits and all is recorded; or after a minute."""
+    async def _quiet(self) -> None:
+        """Wait until all has arrived, nothing waits and all is recorded; but not for ever: what is missing is lost."""
         deadline = time.monotonic() + _QUIET
         while time.monotonic() < deadline:
-            arrived = await self.observer.arrived(self.ledger.run)
-            distinct = {message["subject"] for message in arrived}
-            backlog = await self.observer.backlog()
-            idle = backlog["depth"] == 0 and backlog["recorder"]["behind"] == 0
-            if idle and len(distinct) >= len(self.ledger.receipts):
-                break
-            await asyncio.sleep(0.5)
-        return await self.observer.arrived(self.ledger.run)
+            if await self._is_quiet():
+                return
+            await asyncio.sleep(0.25)
+        self.note(f"not quiet after {_QUIET:.0f} s")
 
-    def _rows(self) -> tuple[int, int]:
-        """Emails in the database that are missing, too many or not delivered; and attempts that are flagged."""
-        with closing(sqlite3.connect(self.folder.data_dir / "history.sqlite")) as db:
-            like = f"%{self.ledger.run}%"
-            (emails,) = db.execute("select count(*) from emails where subject like ?", (like,)).fetchone()
-            (delivered,) = db.execute(
-                "select count(*) from recipients join emails on emails.id = recipients.email_id"
-                " where emails.subject like ? and recipients.state = 'delivered'",
-                (like,),
-            ).fetchone()
-            (flagged,) = db.execute(
-                "select count(*) from events where kind = 'attempted' and json_extract(body, '$.possible_duplicate')"
-            ).fetchone()
-        accepted = len(self.ledger.receipts)
-        return abs(emails - accepted) + abs(delivered - accepted), flagged
+    async def _is_quiet(self) -> bool:
+        distinct = await asyncio.to_thread(count_distinct, self.mailbox, self.ledger.run)
+        if distinct < len(self.ledger.receipts):
+            return False
+        try:
+            backlog = await self.observer.backlog()
+        except httpx.HTTPError:
+            return False
+        recorder = backlog["recorder"]  # one that waits for its tables may not know yet how far behind it is
+        return bool(backlog["depth"] == 0 and recorder["behind"] == 0 and recorder["state"] == "ok")
+
+    def _account(self) -> Account:
+        arrived = arrivals(self.mailbox, self.ledger)
+        held = rows(self.stores.database_url(self.folder), self.ledger)
+        account = check(self.ledger, arrived, held, spans=self.spans, kills=self.kills)
+        self._note_slow("arrived", {mail.number: mail.received_at for mail in reversed(arrived)})
+        self._note_slow("accepted", {number: receipt.accepted_at for number, receipt in self.ledger.receipts.items()})
+        for number in account.lost[:5]:
+            self.note(f"lost: {self.ledger.receipts[number]}")
+        for number in account.unflagged[:5]:
+            copies = [f"{mail.received_at - self._began:.3f}" for mail in arrived if mail.number == number]
+            self.note(f"duplicated and not flagged: #{number}, arrived at {', '.join(copies)} s")
+        return account
+
+    def _note_slow(self, what: str, at: dict[int, float]) -> None:
+        """Which mails were late, second by second, so that a delay can be held against what was broken then."""
+        late: dict[int, list[float]] = {}
+        for number in self.ledger.receipts.keys() & at.keys():
+            began = self.ledger.receipts[number].begun_at
+            if at[number] - began > _LATE:
+                late.setdefault(int(began), []).append(at[number] - began)
+        for second, delays in late.items():
+            self.note(f"{len(delays)} mails of this second {what} late, by {max(delays):.1f} s at most", at=second)

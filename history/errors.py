@@ -15,6 +15,10 @@ class HistoryUnavailable(HistoryError):
         self.retry_after = retry_after
 
 
+class Foreign(HistoryError):
+    """Database and events are not one history: a wrong backup, or a store that lost its memory. A person must act."""
+
+
 class ChaosForbidden(HistoryError):
     """The chaos switch is off in this stack (NIGHTMAIL_CHAOS): HTTP 403."""
 

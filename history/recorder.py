@@ -16,8 +16,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from history import schema
 from history.batch import read_checkpoint, write_batch
+from history.belonging import Belonging, name_it, read_stamp
 from history.chaos import Chaos, Mode
 from history.engine import Database
+from history.installation import Installation
 from history.recording import Recording
 from history.report import Report
 from outbox.errors import Gap
@@ -45,10 +47,17 @@ class Recorder:
     """Moves events from `source` into `database`, one batch at a time. Two at once do no harm: one of them waits."""
 
     def __init__(
-        self, database: Database, source: Source, *, batch: int, now: Callable[[], datetime] = clock.now
+        self,
+        database: Database,
+        source: Source,
+        *,
+        batch: int,
+        belonging: Belonging | None = None,
+        now: Callable[[], datetime] = clock.now,
     ) -> None:
         self._database = database
         self._source = source
+        self._belonging = belonging  # None: whatever database it is, it is ours
         self._most = batch
         self._size = batch
         self._now = now
@@ -57,13 +66,20 @@ class Recorder:
     def record_batch(self) -> int:
         """Record the events that follow the checkpoint; how many, 0 when there are none.
 
-        Raises SQLAlchemyError when the database is ill, Gap when events are missing, and what the source raises.
+        Raises SQLAlchemyError when the database is ill, Gap when events are missing, Foreign when the database holds
+        another history, and what the source raises.
         No connection is held while the source is read: an archive may take long.
         """
-        self.checkpoint = self._read_checkpoint()
-        batch = self._read_source()
-        if batch:
-            self._write(batch)
+        try:
+            self.checkpoint = self._read_checkpoint()
+            self._require_ours()
+            batch = self._read_source()
+            if batch:
+                self._write(batch)
+        except Exception:
+            if self._belonging:
+                self._belonging.doubt()
+            raise
         return len(batch)
 
     def mend(self) -> None:
@@ -78,6 +94,21 @@ class Recorder:
             self.mend()
         return number or 0
 
+    def _require_ours(self) -> None:
+        """Look closely where the database does not stand as we left it: it may be a restored one, or another's."""
+        if self._belonging is None or self._belonging.is_known(self.checkpoint):
+            return
+        with self._database.connect() as db:
+            stamp = read_stamp(db)
+        if stamp is None:
+            return  # the row went in this moment: the next look mends it
+        name = self._belonging.require(stamp)
+        if stamp.installation is None:
+            with self._database.connect() as db:
+                name_it(db, name)
+                db.commit()
+        log.info("database.recognised", checkpoint=stamp.number, installation=name)
+
     def _read_source(self) -> Sequence[Recorded]:
         try:
             batch = self._source.read(self.checkpoint, self._size)
@@ -86,7 +117,9 @@ class Recorder:
             # the newest number one after the other, so an event that arrives in between looks like a gap.
             before = gap.expected - self.checkpoint - 1
             batch = self._source.read(self.checkpoint, before if 0 < before < self._size else self._size)
-        for expected, recorded in enumerate(batch, self.checkpoint + 1):
+        first = batch[0].event if batch else None
+        begin = first.number if first and first.follows(self.checkpoint) else self.checkpoint + 1
+        for expected, recorded in enumerate(batch, begin):
             if recorded.event.number != expected:
                 raise Gap(expected, recorded.event.number)
         return batch
@@ -105,6 +138,8 @@ class Recorder:
             raise
         self._size = min(self._most, self._size * 2)
         self.checkpoint = batch[-1].event.number
+        if self._belonging:
+            self._belonging.moved(self.checkpoint)
         _RECORDED.inc(len(batch))
         for number in unreadable:
             _UNREADABLE.inc()
@@ -126,7 +161,8 @@ def run(settings: Settings) -> None:
     # Twice as patient as a reader: a slow database slows it down, and does not stop it.
     patience = 2 * settings.database_acquire_timeout
     database = Database.open(settings, "recorder", gate=chaos.gate, patience=patience, limit=_LIMIT, writer=True)
-    recorder = Recorder(database, source, batch=settings.recorder_batch)
+    belonging = Belonging(source, Installation(redis, settings))
+    recorder = Recorder(database, source, batch=settings.recorder_batch, belonging=belonging)
     report = Report(Progress(redis, settings))
     serve_probe(settings, alive=report.is_alive)
     recording = Recording(

@@ -7,9 +7,10 @@ from typing import Protocol
 from sqlalchemy.exc import SQLAlchemyError
 
 from history import schema
+from history.errors import Foreign
 from history.faults import words
 from history.report import RecorderState, Report
-from outbox.errors import Gap, OutboxError
+from outbox.errors import ArchiveUnavailable, Gap, OutboxError
 from runtime import logs
 from runtime.connections import StoreError
 
@@ -64,6 +65,10 @@ class Recording:
             self._database_failed(error)
         except Gap as gap:
             self._failed(RecorderState.GAP, str(gap))
+        except Foreign as foreign:
+            self._failed(RecorderState.FOREIGN, str(foreign))
+        except ArchiveUnavailable as error:
+            self._failed(RecorderState.WAITING, str(error))
         except (OutboxError, *StoreError):
             self._failed(RecorderState.WAITING, "the queue is away")
         except Exception as error:

@@ -4,6 +4,8 @@ A thread of its own, so that a recorder that waits for a hanging database still 
 """
 
 import threading
+import time
+from collections.abc import Callable
 from enum import StrEnum
 from types import TracebackType
 from typing import Self
@@ -17,6 +19,7 @@ from runtime.connections import StoreError
 log = logs.get(__name__)
 
 _PERIOD = 1.0
+_SILENT = 5.0  # seconds without a word: it waits for a database that hangs, long before the wait is given up
 
 
 class RecorderState(StrEnum):
@@ -25,6 +28,7 @@ class RecorderState(StrEnum):
     OK = "ok"  # in step, or catching up
     WAITING = "waiting"  # the database or the queue is away; nothing is lost meanwhile
     GAP = "gap"  # events are missing: a person must look
+    FOREIGN = "foreign"  # the database holds another history than our events: a person must look
     REBUILDING = "rebuilding"  # tables were missing; they are being refilled from the first event on
 
 
@@ -35,8 +39,10 @@ _STATE = Enum("nightmail_recorder_state", "What the recorder does.", states=[sta
 class Report:
     """The recorder's last word on itself. `with report:` publishes it each second, and at once when it changes."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._progress = progress
+        self._monotonic = monotonic
+        self._told_at = monotonic()
         self._word = (0, RecorderState.WAITING, "starting")
         self._changed = threading.Event()
         self._stopping = False
@@ -56,6 +62,7 @@ class Report:
         """Take a new word. A change of state or error is logged, and published at once."""
         changed = self._word[1:] != (state, error)
         self._word = (checkpoint, state, error)
+        self._told_at = self._monotonic()
         if changed:
             level = log.error if state is RecorderState.GAP else log.warning if error else log.info
             level("recorder.changed", state=state, checkpoint=checkpoint, error=error)
@@ -71,8 +78,16 @@ class Report:
             self._changed.wait(_PERIOD)
             self._changed.clear()
 
+    def current(self) -> tuple[int, RecorderState, str]:
+        """The last word; where none came for long, that the recorder waits."""
+        checkpoint, _, error = self._word
+        silent = self._monotonic() - self._told_at
+        if silent > _SILENT and not error:
+            return checkpoint, RecorderState.WAITING, f"the database has not answered for {silent:.0f} s"
+        return self._word
+
     def _publish(self) -> None:
-        checkpoint, state, error = self._word
+        checkpoint, state, error = self.current()
         _CHECKPOINT.set(checkpoint)
         _STATE.state(state)
         try:

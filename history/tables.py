@@ -47,6 +47,7 @@ checkpoint = sa.Table(
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),  # always 1
     sa.Column("number", Number, nullable=False),  # of the last event that is in the tables
     sa.Column("updated_at", Instant, nullable=False),
+    sa.Column("installation", Word),  # whose events these are (history/installation.py); null: nobody said yet
 )
 
 emails = sa.Table(

@@ -6,24 +6,29 @@ the journal marked so, and `outbox/reinject.py` puts it into the queue later, un
 """
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from prometheus_client import Counter
 from redis.exceptions import ResponseError
 
+from outbox.blind import BlindKeys
+from outbox.door import Door
 from outbox.entry import Entry, FirstUse, Submission
 from outbox.errors import IdempotencyConflict, Unavailable
+from outbox.floors import Floors
+from outbox.generation import Memory
 from outbox.ids import Idempotency, day_of, derive_ids, new_id
 from outbox.inlet import Inlet, Unconfirmed
 from outbox.journal import Journal
 from outbox.prune import Pruner
 from outbox.reinject import Reinjector
 from runtime import clock
-from runtime.clock import ms_of
+from runtime.clock import ms_of, to_ms
+from runtime.connections import StoreError
 from runtime.logs import get
 from runtime.settings import Settings
 
@@ -33,7 +38,7 @@ log = get(__name__)
 
 ACCEPTED = Counter("nightmail_accepted_messages_total", "Messages accepted, by where they were durable", ["stores"])
 
-_BLIND_KEYS = 100_000  # idempotency keys remembered here while the queue cannot be asked
+_CANCEL_AGAIN = 0.1  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +59,25 @@ class Acceptor:
         settings: Settings,
         *,
         secret: bytes,
+        floors: Floors | None = None,
         now: Callable[[], datetime] = clock.now,
     ) -> None:
         self._inlet = inlet
         self._journal = journal
         self._secret = secret
         self._now = now
+        self._patience = settings.redis_timeout.total_seconds()
         self._retention_ms = ms_of(settings.idempotency_retention)
         self._reinjector = Reinjector(inlet, journal, pause=settings.redis_timeout)
-        self._blind: OrderedDict[str, FirstUse] = OrderedDict()
+        self._blind = BlindKeys()
         self._running: set[asyncio.Task[Any]] = set()
         self._pruner = Pruner(inlet.redis, journal, self._reinjector, settings)
-        self._pruning: asyncio.Task[None] | None = None
+        self._memory = Memory(settings)
+        self._floors = floors or Floors(inlet.redis, settings)
+        self.door = Door(settings)
+        self._journal_way_every = settings.journal_way_every
+        self._accepts = 0
+        self._background: list[asyncio.Task[None]] = []
 
     @property
     def can_append(self) -> bool:
@@ -75,17 +87,28 @@ class Acceptor:
     async def start(self) -> None:
         """Begin to re-inject what an earlier life of this process left unconfirmed."""
         await self._reinjector.start()
-        self._pruning = asyncio.create_task(self._pruner.run())
+        await self._floors.look_at_disks()
+        with suppress(*StoreError):
+            await self._memory.look(self._inlet.redis)
+        watching = self._memory.watch(self._inlet.redis)
+        self._background = [asyncio.create_task(work) for work in (self._pruner.run(), self._floors.run(), watching)]
 
     async def stop(self) -> None:
         """Let running appends finish, then close."""
         if self._running:
             await asyncio.wait(self._running)
-        if self._pruning:
-            self._pruning.cancel()
-            await asyncio.wait([self._pruning])
+        pending = set(self._background)
+        while pending:  # again and again: a Redis client that is just connecting may swallow a cancellation
+            for task in pending:
+                task.cancel()
+            _, pending = await asyncio.wait(pending, timeout=_CANCEL_AGAIN)
         await self._reinjector.stop()
         await self._journal.close()
+
+    def demand(self) -> None:
+        """Return if one more may come; raises Full or Overloaded. Costs nothing: ask it before reading a body."""
+        self._floors.demand()
+        self.door.demand()
 
     def mint(self, count: int, idempotency: Idempotency | None = None) -> tuple[str, ...]:
         """Ids for `count` messages: derived from the idempotency key, or new."""
@@ -97,8 +120,10 @@ class Acceptor:
     async def accept(self, submissions: Sequence[Submission], idempotency: Idempotency | None = None) -> Accepted:
         """Make the messages durable, all or nothing. A cancelled caller does not stop the append.
 
-        Raises Unavailable when no store could take them, IdempotencyConflict when the key served another request.
+        Raises Unavailable when no store could take them (Full: when they should not), IdempotencyConflict when the
+        key served another request.
         """
+        self._floors.demand()
         day = self._day_of(submissions, idempotency)
         entry = Entry.of(submissions, idempotency, day=day, retention_ms=self._retention_ms)
         return await asyncio.shield(self._keep(self._append(entry, idempotency)))
@@ -111,6 +136,13 @@ class Acceptor:
             return today - 1
         return today
 
+    async def note(self, kind: Literal["cancelled", "rescheduled"], message_id: str, **fields: Any) -> None:
+        """Keep what a client changed in the queue: a rebuild (outbox/rebuild.py) finds it nowhere else at first."""
+        try:
+            await self._journal.append({"kind": kind, "id": message_id, "at": to_ms(self._now()), **fields})
+        except OSError as failure:  # the queue knows, and the archive soon
+            log.error("accept.change_not_noted", kind=kind, id=message_id, error=str(failure))
+
     def _keep(self, work: Coroutine[Any, Any, Accepted]) -> asyncio.Task[Accepted]:
         task = asyncio.create_task(work)
         self._running.add(task)
@@ -118,15 +150,18 @@ class Acceptor:
         return task
 
     async def _append(self, entry: Entry, idempotency: Idempotency | None) -> Accepted:
-        if idempotency and (earlier := self._blind.get(entry.key_hash)):
+        if idempotency and (earlier := self._blind.answer_to(entry.key_hash, idempotency.fingerprint)):
             return self._replay(earlier, idempotency)
+        if idempotency is None and self._is_turn_of_the_journal():
+            with suppress(Unavailable):  # the journal is ill: the queue alone will do
+                return await self._append_by_journal(entry)
         try:
             first_use = await self._inlet.put(entry)
         except Unconfirmed:
-            return await self._append_blind(entry)
+            return await self._append_blind(entry, idempotency)
         except ResponseError as refusal:  # full, read-only, busy: the queue is ill in its own words
             log.warning("accept.queue_refused", error=str(refusal)[:100])
-            return await self._append_blind(entry)
+            return await self._append_blind(entry, idempotency)
         if first_use is not None and idempotency is not None:
             return self._replay(first_use, idempotency)
         try:
@@ -138,18 +173,32 @@ class Acceptor:
             ACCEPTED.labels("both").inc(len(entry.ids))
         return Accepted(entry.ids)
 
-    async def _append_blind(self, entry: Entry) -> Accepted:
+    def _is_turn_of_the_journal(self) -> bool:
+        """Once in so many accepts. Those with a key are left out: only the queue knows a key's first use."""
+        self._accepts += 1
+        return self._journal_way_every > 0 and self._accepts % self._journal_way_every == 0
+
+    async def _append_by_journal(self, entry: Entry) -> Accepted:
+        """The way for bad days, tried on good ones. Waits for the queue, so that a client can ask for its mail."""
+        accepted = await self._append_blind(entry, None)
+        if not self._inlet.is_open:
+            await self._reinjector.caught_up(self._patience)
+        return accepted
+
+    async def _append_blind(self, entry: Entry, idempotency: Idempotency | None) -> Accepted:
         """The queue is away or its answer is unknown: the journal alone makes it durable."""
-        if entry.first_use:
-            self._blind[entry.key_hash] = entry.first_use
-            if len(self._blind) > _BLIND_KEYS:
-                self._blind.popitem(last=False)
+        if idempotency and (earlier := self._blind.answer_to(entry.key_hash, idempotency.fingerprint)):
+            return self._replay(earlier, idempotency)  # another request was quicker
+        use = self._blind.begin(entry.key_hash, entry.first_use) if entry.first_use else None
         try:
             place = await self._journal.append(*entry.record(confirmed=False))
         except OSError as failure:
-            self._blind.pop(entry.key_hash, None)
+            if use:
+                self._blind.forget(entry.key_hash, use)
             log.error("accept.no_store", error=str(failure))
             raise Unavailable("no store can take messages now") from failure
+        if use:
+            use.durable = True
         self._reinjector.add(place)
         ACCEPTED.labels("journal").inc(len(entry.ids))
         return Accepted(entry.ids)

@@ -1,14 +1,16 @@
-"""Closed events with the contents of their messages, in compressed, hashed segments on disk: a chore, no database.
+"""Closed events with the contents of their messages, in compressed, hashed segments: a chore, no database.
 
-What lies here need not lie in memory: the stream is trimmed behind it, ended messages are forgotten behind it, and
-the recorder reads from here what the stream no longer has. Names tell the range and the hash:
+What lies here need not lie in memory: the stream is trimmed behind it, contents and ended messages leave the queue
+behind it, and the recorder reads from here what the stream no longer has. Names tell the range and the hash:
 `events-<first>-<last>-<16 hex of SHA-256>.gz`, and inside are the records of outbox/records.py.
 """
 
 import gzip
 import hashlib
 import io
-import os
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,10 +18,12 @@ from typing import Self
 
 from redis import Redis
 
-from outbox.errors import Gap
+from outbox.archive_store import Store, open_store
+from outbox.archive_store_folder import FolderStore
+from outbox.errors import ArchiveUnavailable, Gap
 from outbox.events import Event
-from outbox.journal import sync_folder
 from outbox.records import decode, encode
+from outbox.retire import compact
 from outbox.tail import Recorded, Tail
 from runtime.clock import from_ms
 from runtime.logs import get
@@ -28,94 +32,147 @@ from runtime.settings import Settings
 log = get(__name__)
 
 _SEGMENT_EVENTS = 5_000
+_SEGMENT_BYTES = 8 * 1024 * 1024  # of content: contents lie in the queue's memory until they are archived
 _LONGEST_OPEN = timedelta(seconds=30)  # events this old are archived even if they are few
 _LEVEL = 1  # fast: the archive must keep up with delivery
+_HELD = 2  # segments kept in memory by a reader: contents of up to 16 MB each
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Segment:
-    """One file: the numbers of its first and last event, and the start of its hash."""
+    """The numbers of its first and last event, the start of its hash, and the name that tells them."""
 
     first: int
     last: int
     digest: str
-    path: Path
+    name: str
 
     @classmethod
-    def of(cls, path: Path) -> Self:
+    def of(cls, name: str) -> Self:
         """From its name."""
-        _, first, last, digest = path.name.removesuffix(".gz").split("-")
-        return cls(int(first), int(last), digest, path)
+        _, first, last, digest = name.removesuffix(".gz").split("-")
+        return cls(int(first), int(last), digest, name)
 
 
 class Archive:
-    """A folder of segments."""
+    """Segments in a store. A reader remembers which there are, and looks again when it misses one."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._read: tuple[Segment, list[Recorded]] | None = None
+    def __init__(self, place: Path | Store) -> None:
+        self.store: Store = FolderStore(place) if isinstance(place, Path) else place
+        self._known: list[Segment] = []
+        self._held: OrderedDict[Segment, list[Recorded]] = OrderedDict()
+
+    @classmethod
+    def open(cls, settings: Settings) -> Self:
+        """The archive that the settings name."""
+        return cls(open_store(settings))
 
     def segments(self) -> list[Segment]:
-        """All segments in order."""
-        return sorted(Segment.of(path) for path in self.folder.glob("events-*.gz"))
+        """All segments in order, as they are now."""
+        self._known = _sorted(self.store.names())
+        return self._known
 
-    def newest(self) -> int:
-        """The number of the newest archived event, 0 when there is none."""
-        return max((segment.last for segment in self.segments()), default=0)
+    def newest(self, at_least: int = 0) -> int:
+        """The number of the newest archived event, `at_least` when none is newer: then only later ones are listed."""
+        later = self.store.names(f"events-{at_least:012d}" if at_least else "")
+        return max((Segment.of(name).last for name in later), default=at_least)
 
     def write(self, events: list[Recorded]) -> Segment:
-        """Keep consecutive events as one segment, durable on return."""
+        """Keep consecutive events as one segment, durable and read back on return. Raises ArchiveUnavailable."""
         octets = _pack(events)
         digest = hashlib.sha256(octets).hexdigest()[:16]
         first, last = events[0].event.number, events[-1].event.number
-        path = self.folder / f"events-{first:012d}-{last:012d}-{digest}.gz"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_suffix(f".{os.getpid()}")
-        with fresh.open("wb") as stream:
-            stream.write(octets)
-            stream.flush()
-            os.fsync(stream.fileno())
-        fresh.replace(path)
-        sync_folder(self.folder)
-        return Segment.of(path)
+        name = f"events-{first:012d}-{last:012d}-{digest}.gz"
+        self.store.put(name, octets)
+        return Segment.of(name)
 
     def read(self, after: int, limit: int) -> list[Recorded]:
         """Events from number `after` + 1 on, within one segment; none when no segment has that number.
 
-        Raises Gap when the segment that has it is damaged.
+        Raises Gap when the segment that has it is damaged, ArchiveUnavailable when nobody can tell.
         """
-        for segment in self.segments():
-            if segment.first <= after + 1 <= segment.last:
-                wanted = [r for r in self._load(segment) if r.event.number > after]
-                return wanted[:limit]
-        return []
+        segment = self._with(after + 1)
+        if segment is None:
+            return self._over_a_seam(after, limit)
+        wanted = [r for r in self._load(segment) if r.event.number > after]
+        return wanted[:limit]
+
+    def _over_a_seam(self, after: int, limit: int) -> list[Recorded]:
+        """The segment behind `after`, if a rebuild of the queue lies between (`Event.follows`)."""
+        at = bisect_right(self._known, after, key=lambda segment: segment.first)
+        events = self._load(self._known[at]) if at < len(self._known) else []
+        return events[:limit] if events and events[0].event.follows(after) else []
+
+    def _with(self, number: int) -> Segment | None:
+        """The segment that has the event: among those known, those that came since, or all that are there."""
+        found = self._known_with(number)
+        if found is None:
+            newest = self._known[-1].name if self._known else ""
+            self._known += _sorted(self.store.names(newest))
+            found = self._known_with(number)
+        if found is None and self._known:
+            self.segments()
+            found = self._known_with(number)
+        return found
+
+    def _known_with(self, number: int) -> Segment | None:
+        at = bisect_right(self._known, number, key=lambda segment: segment.first) - 1
+        return self._known[at] if at >= 0 and self._known[at].last >= number else None
 
     def _load(self, segment: Segment) -> list[Recorded]:
-        if self._read is None or self._read[0] != segment:
-            octets = segment.path.read_bytes()
-            if hashlib.sha256(octets).hexdigest()[:16] != segment.digest:
-                raise Gap(segment.first, because=f"archive segment {segment.path.name} is damaged")
-            self._read = (segment, _unpack(octets))
-        return self._read[1]
+        if segment not in self._held:
+            octets = self.store.get(segment.name)
+            if octets is None or hashlib.sha256(octets).hexdigest()[:16] != segment.digest:
+                self._known.remove(segment)
+                what = "gone" if octets is None else "damaged"
+                raise Gap(segment.first, because=f"archive segment {segment.name} is {what}")
+            self._held[segment] = _unpack(octets)
+            while len(self._held) > _HELD:
+                self._held.popitem(last=False)
+        return self._held[segment]
 
 
 def archive_once(redis: Redis, settings: Settings, *, now: datetime) -> int:
-    """Archive what the stream holds beyond the archive, if it is enough or old enough; how many events that were."""
-    archive = Archive(settings.data_dir / "archive")
+    """Archive what the stream holds beyond the archive, if it is enough or old enough; how many events that were.
+
+    The stream is trimmed, and contents leave the queue, only behind what the store gave back as it was written.
+    """
     tail = Tail(redis, settings.queue_prefix)
-    newest = archive.newest()
-    events = tail.read(newest, _SEGMENT_EVENTS)
-    if events:
-        opened_at = from_ms(events[0].event.fields["at"])
-        if len(events) < _SEGMENT_EVENTS and now - opened_at < _LONGEST_OPEN:
+    archived = tail.archived()
+    try:
+        archive = Archive.open(settings)
+        newest = archive.newest(at_least=archived)
+        events = tail.read(newest, _SEGMENT_EVENTS)
+        if not events or not _is_due(events, now):
+            if newest > archived:  # it ended between a segment and this note
+                _give_back(redis, settings, newest)
             return 0
-        if events[0].event.number != newest + 1:
+        if not events[0].event.follows(newest):
             log.error("archive.gap", expected=newest + 1, found=events[0].event.number)
         segment = archive.write(events)
-        log.info("archive.segment_closed", segment=segment.path.name, events=len(events))
-        newest = segment.last
-    tail.trim(archived=newest, keep=settings.stream_keep)
+    except ArchiveUnavailable as failure:
+        log.error("archive.unavailable", error=str(failure))
+        return 0
+    log.info("archive.segment_closed", segment=segment.name, events=len(events))
+    _give_back(redis, settings, segment.last)
     return len(events)
+
+
+def _give_back(redis: Redis, settings: Settings, archived: int) -> None:
+    """Memory, of what is archived."""
+    Tail(redis, settings.queue_prefix).trim(archived=archived, keep=settings.stream_keep)
+    compact(redis, settings)
+
+
+def _is_due(events: list[Recorded], now: datetime) -> bool:
+    """Whether they are enough for a segment, heavy enough, or old enough."""
+    if len(events) >= _SEGMENT_EVENTS or now - from_ms(events[0].event.fields["at"]) >= _LONGEST_OPEN:
+        return True
+    return sum(len(r.content or b"") for r in events) >= _SEGMENT_BYTES
+
+
+def _sorted(names: Iterable[str]) -> list[Segment]:
+    return sorted(Segment.of(name) for name in names if name.startswith("events-"))
 
 
 def _pack(events: list[Recorded]) -> bytes:

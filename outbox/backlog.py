@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 from redis.asyncio import Redis
 
+from outbox.generation import Memory, Sight
 from outbox.queue import FLOW_BUCKET_MS, bucket_of
 from outbox.states import WAITING, State
 from outbox.stream import read_progress
@@ -66,6 +67,8 @@ class Backlog:
     lanes_waiting: int
     lanes: tuple[LaneBacklog, ...]
     recorder: RecorderLag
+    queue: str  # ok; or lost: it lost its memory, nothing is delivered, and `nightmail rebuild queue` is waited for
+    audit: dict[str, Any] | None  # the last audit of this machine (outbox/audit.py); None: there was none
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form of `GET /backlog`."""
@@ -74,14 +77,15 @@ class Backlog:
 
 async def backlog(redis: Redis, settings: Settings, *, now: datetime) -> Backlog:
     """Read it in three round trips, whatever the depth."""
-    reader = _Reader(redis, f"{{{settings.queue_prefix}}}", now)
+    reader = _Reader(redis, f"{{{settings.queue_prefix}}}", now, Memory(settings))
     return await reader.read()
 
 
 class _Reader:
-    def __init__(self, redis: Redis, prefix: str, now: datetime) -> None:
+    def __init__(self, redis: Redis, prefix: str, now: datetime, memory: Memory) -> None:
         self._redis = redis
         self._prefix = prefix
+        self._memory = memory
         self._now_ms = to_ms(now)
         self._bucket = bucket_of(now)
 
@@ -94,7 +98,9 @@ class _Reader:
         for name in ("in", "out"):
             for back in range(_BUCKETS):
                 pipe.hgetall(f"{self._prefix}:{name}:{self._bucket - back}")
-        states, errors, lanes_waiting, heads, *buckets = await pipe.execute()
+        pipe.mget(self._memory.keys)
+        pipe.get(f"{self._prefix}:audit")
+        states, errors, lanes_waiting, heads, *buckets, sight, audit = await pipe.execute()
         counts = {state.decode(): int(n) for state, n in states.items() if int(n)}
         flow = self._flow(buckets)
         total = _sum(flow.values())
@@ -112,6 +118,8 @@ class _Reader:
             lanes_waiting=lanes_waiting,
             lanes=await self._lanes(heads, flow),
             recorder=await self._recorder(),
+            queue="lost" if self._memory.is_lost(Sight.of(sight)) else "ok",
+            audit=orjson.loads(audit) if audit else None,
         )
 
     def _flow(self, buckets: list[dict[bytes, bytes]]) -> dict[str, Flow]:

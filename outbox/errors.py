@@ -2,6 +2,8 @@
 
 from datetime import timedelta
 
+from redis.exceptions import ResponseError
+
 
 class OutboxError(Exception):
     """Root of what this package raises."""
@@ -18,12 +20,34 @@ class Unavailable(OutboxError):
         self.retry_after = retry_after
 
 
+class Full(Unavailable):
+    """A disk or the queue's memory is below its floor: HTTP 507 with Retry-After, SMTP 452 4.3.1."""
+
+    def __init__(self, what: str, retry_after: timedelta = timedelta(seconds=5)) -> None:
+        super().__init__(what, retry_after)
+
+
+class Overloaded(Unavailable):
+    """More comes than this process can take: HTTP 429 with Retry-After, SMTP 451 4.3.2."""
+
+
 class IdempotencyConflict(OutboxError):
     """The key was used within its retention for another request: HTTP 409 invalid_idempotent_request."""
 
 
 class KeyUnknown(OutboxError):
     """No such API key, and the policy is fresh enough to say so: HTTP 401, SMTP 535 5.7.8."""
+
+
+class QueueLost(OutboxError, ResponseError):
+    """The queue is not the one this machine remembers: emptied, or restored from an old file. Nothing was done.
+
+    A store error like any other: accepting goes on in the journal, and delivering waits for `nightmail rebuild queue`.
+    """
+
+
+class ArchiveUnavailable(OutboxError):
+    """The archive cannot be written or read now. The queue keeps what is not archived, so nothing is lost."""
 
 
 class Gap(OutboxError):

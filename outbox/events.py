@@ -1,7 +1,8 @@
 """What happened, as facts in the past tense. The history is a view of these; nothing else is ever written to it.
 
 An event is a JSON object with `kind`, `at` (ms), `id` (the message) and the fields of its kind, one function each.
-Its number is its place in the stream: numbers are consecutive from 1, so that a gap shows.
+Its number is its place in the stream: numbers are consecutive from 1, so that a gap shows. They jump in one place only:
+at a `rebuilt` event, which says from where (docs/decisions/0013-a-queue-that-lost-its-memory.md).
 """
 
 from dataclasses import dataclass
@@ -27,6 +28,12 @@ class Event:
     def kind(self) -> str:
         """The kind, one of the function names below."""
         return str(self.fields.get("kind", ""))
+
+    def follows(self, after: int) -> bool:
+        """Whether it may be read after event `after`: as the next one, or over the seam that a rebuild left."""
+        if self.number == after + 1:
+            return True
+        return self.kind == "rebuilt" and int(self.fields["after"]) <= after < self.number
 
 
 def _encode(kind: str, at: datetime, message_id: str, **fields: Any) -> bytes:
@@ -83,7 +90,13 @@ def policy_changed(kind: str, name: str, value: Fields | None, *, at: datetime) 
     return _encode("policy_changed", at, "", object=kind, name=name, value=value)
 
 
+def rebuilt(after: int, generation: str, *, at: datetime) -> bytes:
+    """The queue was filled again. Events up to `after` stand; what followed them is told again after this one."""
+    return _encode("rebuilt", at, "", after=after, generation=generation)
+
+
 # Events about leases are written by the scripts, which know whose leases were lost (`note` in lua/_prelude.lua):
-#   {"kind": "released", "at", "id", "delivery", "reason", "possible_duplicate"}: shutdown, never_begun or lease_lost
+#   {"kind": "released", "at", "id", "delivery", "reason", "possible_duplicate"}: for shutdown, never_begun, lease_lost
+#   or rebuilt (the last is outbox/restoring.py's)
 #   {"kind": "held", "at", "id", "delivery", "reason": "leases_lost", "possible_duplicate"}
 #   {"kind": "redriven", "at", "id", "delivery"}

@@ -34,7 +34,7 @@ class PolicyStore:
 
     def __init__(self, redis: Redis, settings: Settings, *, now: Callable[[], datetime] = clock.now) -> None:
         self._redis = redis
-        self._scripts = Scripts(redis, settings.queue_prefix)
+        self._scripts = Scripts(redis, settings)
         self._now = now
 
     async def create_key(

@@ -1,17 +1,16 @@
 """Deletes journal segments whose every message has ended and is archived, after a retention.
 
 The queue forgets a message only when both are true (outbox/retire.py), so "the queue no longer knows it" is the test,
-unless the queue lost its memory: its generation mark tells.
+unless the queue lost its memory (outbox/generation.py).
 """
 
 import asyncio
 import time
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
 
 from redis.asyncio import Redis
 
+from outbox.generation import Memory
 from outbox.journal import Journal, read_segment, sync_folder
 from outbox.reinject import Reinjector
 from runtime.connections import StoreError
@@ -30,6 +29,7 @@ class Pruner:
         self._redis = redis
         self._journal = journal
         self._reinjector = reinjector
+        self._memory = Memory(settings)
         self._prefix = f"{{{settings.queue_prefix}}}"
         self._retention = settings.journal_retention.total_seconds()
 
@@ -44,9 +44,8 @@ class Pruner:
 
     async def prune_once(self) -> int:
         """Delete what may go now; how many segments that were."""
-        if not await self._same_queue():
-            log.error("journal.queue_lost_its_memory")
-            return 0
+        if not await self._memory.look(self._redis):
+            return 0  # it waits for a rebuild, which needs every segment
         gone = [segment for segment in self._journal.closed_segments if await self._may_go(segment)]
         for segment in gone:
             segment.unlink()
@@ -54,14 +53,6 @@ class Pruner:
         if gone:
             sync_folder(self._journal.folder)
         return len(gone)
-
-    async def _same_queue(self) -> bool:
-        """Whether the queue is the one this journal fed first; a queue that lost its memory has another mark."""
-        key = f"{self._prefix}:generation"
-        await self._redis.set(key, str(uuid4()), nx=True)
-        mark: Any = await self._redis.get(key)
-        first = await asyncio.to_thread(_first_mark, self._journal.folder / "generation", mark)
-        return first == bytes(mark)
 
     async def _may_go(self, segment: Path) -> bool:
         if not self._is_old(segment) or segment in self._reinjector.segments:
@@ -75,12 +66,6 @@ class Pruner:
 
     def _is_old(self, segment: Path) -> bool:
         return time.time() - segment.stat().st_mtime > self._retention
-
-
-def _first_mark(file: Path, mark: bytes) -> bytes:
-    if not file.exists():
-        file.write_bytes(mark)
-    return file.read_bytes()
 
 
 def _ids(segment: Path) -> list[str]:

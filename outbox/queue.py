@@ -13,7 +13,9 @@ from typing import Any, cast
 from redis.asyncio import Redis
 
 from outbox import events
+from outbox.generation import Memory
 from outbox.message import Attempt, Claim, Message
+from outbox.recall import BRIEF, Recall
 from outbox.scripts import Argument, Scripts
 from outbox.states import State
 from outbox.view import MessageView, outcome_json, read_view
@@ -53,11 +55,27 @@ class Outbox:
         self._redis = redis
         self._waiting = waiting or redis
         self._settings = settings
-        self._scripts = Scripts(redis, settings.queue_prefix)
+        self._scripts = Scripts(redis, settings)
+        self._memory = Memory(settings)
+        self._recall = Recall(settings)
         self._lease_ms = ms_of(settings.lease)
 
     def _key(self, *parts: str) -> str:
         return ":".join((self._scripts.prefix, *parts))
+
+    async def look(self) -> bool:
+        """Whether the queue has its memory; a new one is given its mark. Without it no script does anything."""
+        return await self._memory.look(self._redis)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it had lost its memory at the last look."""
+        return self._memory.found_lost
+
+    async def recorded_and_archived(self) -> tuple[int, int]:
+        """The number of the newest event, and how far events are archived."""
+        newest, archived = await self._redis.mget(self._key("seq"), self._key("archived"))
+        return int(newest or 0), int(archived or 0)
 
     async def append(self, entries: Sequence[Sequence[Argument]]) -> list[Any]:
         """Run accept.lua for each list of arguments (see outbox/entry.py) in one round trip; the replies in order."""
@@ -155,6 +173,8 @@ class Outbox:
         if content:
             pipe.get(self._key("c", message_id))
         fields, *octets = await pipe.execute()
+        if BRIEF in fields:
+            return (await self._recall.views({message_id: fields[BRIEF]}, content=content)).get(message_id)
         return read_view(fields, octets[0] if octets else None) if fields else None
 
     async def newest(
@@ -172,7 +192,10 @@ class Outbox:
         pipe = self._redis.pipeline(transaction=False)
         for message_id in ids:
             pipe.hgetall(self._key("m", message_id.decode()))
-        return [read_view(fields, None) for fields in await pipe.execute() if fields]
+        found = {i.decode(): fields for i, fields in zip(ids, await pipe.execute(), strict=True) if fields}
+        recalled = await self._recall.views({i: fields[BRIEF] for i, fields in found.items() if BRIEF in fields})
+        views = {i: recalled.get(i) if BRIEF in fields else read_view(fields, None) for i, fields in found.items()}
+        return [view for view in views.values() if view]
 
 
 def _tokens(claims: Sequence[Claim]) -> list[Argument]:

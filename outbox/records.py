@@ -37,7 +37,7 @@ def decode(stream: BinaryIO) -> Iterator[tuple[int, Header, bytes]]:
         if len(frame) < _FRAME.size:
             raise Damaged(offset)
         head_size, blob_size, checksum = _FRAME.unpack(frame)
-        if head_size + blob_size > _MOST:
+        if not head_size or head_size + blob_size > _MOST:  # after a power cut a file may end in zeros
             raise Damaged(offset)
         head, blob = stream.read(head_size), stream.read(blob_size)
         if len(blob) < blob_size or zlib.crc32(blob, zlib.crc32(head)) != checksum:

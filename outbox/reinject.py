@@ -4,21 +4,26 @@ The id decides: a message that the queue has already is left as it is, so repeat
 """
 
 import asyncio
-from collections import deque
+import time
+from contextlib import suppress
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 
-from prometheus_client import Gauge
+from prometheus_client import Counter, Gauge
 from redis.exceptions import ResponseError
 
 from outbox.entry import Entry
 from outbox.inlet import Inlet, Unconfirmed
 from outbox.journal import Journal, Place
+from outbox.records import Damaged, Header
 from runtime.logs import get
 
 log = get(__name__)
 
 UNCONFIRMED = Gauge("nightmail_unconfirmed_accepts", "Accepts that lie in the journal and not yet in the queue")
+LAG = Gauge("nightmail_reinjection_lag_seconds", "Age of the oldest accept that is not yet in the queue")
+REINJECTED = Counter("nightmail_reinjected_accepts_total", "Accepts put into the queue from the journal")
 
 _AT_ONCE = 64
 
@@ -30,14 +35,18 @@ class Reinjector:
         self._inlet = inlet
         self._journal = journal
         self._pause = pause.total_seconds()
-        self._places: deque[Place] = deque()
+        self._places: dict[Place, float] = {}  # and since when (Unix time), oldest first
+        self._empty = asyncio.Event()
+        self._empty.set()
         self._more = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Find what was left unconfirmed, then work in the background."""
-        self._places.extend(await asyncio.to_thread(unconfirmed, self._journal))
+        for place, since in await asyncio.to_thread(_unconfirmed_since, self._journal):
+            self._places[place] = since
         if self._places:
+            self._empty.clear()
             log.info("accept.found_unconfirmed", count=len(self._places))
             self._more.set()
         self._task = asyncio.create_task(self._run())
@@ -55,13 +64,21 @@ class Reinjector:
 
     def add(self, place: Place) -> None:
         """One more accept that the queue did not confirm."""
-        self._places.append(place)
+        self._places[place] = time.time()
+        self._empty.clear()
         self._more.set()
+
+    async def caught_up(self, patience: float) -> None:
+        """Return once nothing is left to put, or after `patience` seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await self._empty.wait()
 
     async def _run(self) -> None:
         while True:
-            UNCONFIRMED.set(len(self._places))
+            self._tell()
             if not self._places:
+                self._empty.set()
                 self._more.clear()
                 await self._more.wait()
             try:
@@ -69,24 +86,50 @@ class Reinjector:
             except (Unconfirmed, ResponseError, OSError):
                 await asyncio.sleep(self._pause)
 
+    def _tell(self) -> None:
+        UNCONFIRMED.set(len(self._places))
+        oldest = next(iter(self._places.values()), None)
+        LAG.set(max(0.0, time.time() - oldest) if oldest else 0)
+
     async def _put_some(self) -> None:
-        places = [self._places[i] for i in range(min(_AT_ONCE, len(self._places)))]
-        entries = [Entry.from_record(*self._journal.read(place)) for place in places]
-        results = await asyncio.gather(*(self._inlet.put(entry) for entry in entries), return_exceptions=True)
-        for place, entry, result in zip(places, entries, results, strict=True):
+        read = [(place, self._read(place)) for place in list(islice(self._places, _AT_ONCE))]
+        entries = [(place, entry) for place, entry in read if entry]
+        results = await asyncio.gather(*(self._inlet.put(entry) for _, entry in entries), return_exceptions=True)
+        for (place, entry), result in zip(entries, results, strict=True):
             if isinstance(result, BaseException):
                 raise result
             # The mark needs no fdatasync of its own: without it the entry is put again, which changes nothing.
-            self._journal.write({"kind": "confirmed", "ids": entry.ids})
-            self._places.remove(place)
+            # A repeat is answered and never sent: another request was first with its idempotency key.
+            repeat = result is not None and result != entry.first_use
+            self._journal.write({"kind": "confirmed", "ids": entry.ids, "repeat": repeat})
+            del self._places[place]
+            REINJECTED.inc()
+
+    def _read(self, place: Place) -> Entry | None:
+        """The entry there. One that cannot be read any more must not hold up those behind it."""
+        try:
+            return Entry.from_record(*self._journal.read(place))
+        except (Damaged, FileNotFoundError, RuntimeError) as damage:  # RuntimeError: the segment ends before the place
+            log.error("accept.unconfirmed_unreadable", place=str(place), error=str(damage))
+            del self._places[place]
+            return None
 
 
 def unconfirmed(journal: Journal) -> list[Place]:
     """Places of accepts that were neither confirmed when written nor marked so later."""
-    open_places: dict[tuple[str, ...], Place] = {}
+    return [place for place, _ in _unconfirmed_since(journal)]
+
+
+def _unconfirmed_since(journal: Journal) -> list[tuple[Place, float]]:
+    """The same, with the Unix time at which the first message of each was made."""
+    open_places: dict[tuple[str, ...], tuple[Place, float]] = {}
     for place, header, _ in journal.replay():
         if header["kind"] == "accepted" and not header["confirmed"]:
-            open_places[tuple(message["id"] for message in header["messages"])] = place
+            open_places[_ids(header)] = (place, header["messages"][0]["created_at"] / 1000)
         elif header["kind"] == "confirmed":
             open_places.pop(tuple(header["ids"]), None)
     return list(open_places.values())
+
+
+def _ids(header: Header) -> tuple[str, ...]:
+    return tuple(message["id"] for message in header["messages"])

@@ -1,4 +1,8 @@
-"""Forgets ended messages, a while after they ended and once all their events are archived: a chore, no database."""
+"""Takes ended messages out of the queue behind the archive: a chore, no database.
+
+First what is large: once all events of an ended message are archived, its content goes, and of the message a brief
+remains that finds it in the archive again (outbox/recall.py). A while later the brief goes too.
+"""
 
 from datetime import datetime
 from typing import Any
@@ -10,17 +14,32 @@ from outbox.tail import Tail
 from runtime.clock import to_ms
 from runtime.settings import Settings
 
-_AT_ONCE = 500
+_AT_ONCE = 200
+
+
+def compact(redis: Redis, settings: Settings) -> int:
+    """Compact what may be now; how many messages that were."""
+    archived = Tail(redis, settings.queue_prefix).archived()
+    text, _ = source("compact")
+    total = skip = 0
+    while True:
+        reply: Any = redis.eval(text, 1, f"{{{settings.queue_prefix}}}", archived, skip, _AT_ONCE)
+        done, seen = int(reply[0]), int(reply[1])
+        total += done
+        skip += seen - done
+        # They ended about in the order of their events, so behind many that must wait the others must wait too.
+        if seen < _AT_ONCE or not done:
+            return total
 
 
 def retire_once(redis: Redis, settings: Settings, *, now: datetime) -> int:
     """Forget what may be forgotten now; how many messages that were."""
-    archived = Tail(redis, settings.queue_prefix).archived()
+    compact(redis, settings)
     cutoff = to_ms(now - settings.recent_retention)
     text, _ = source("retire")
     total = 0
     while True:
-        reply: Any = redis.eval(text, 1, f"{{{settings.queue_prefix}}}", cutoff, archived, _AT_ONCE)
+        reply: Any = redis.eval(text, 1, f"{{{settings.queue_prefix}}}", cutoff, _AT_ONCE)
         gone = int(reply)
         total += gone
         if gone < _AT_ONCE:

@@ -9,7 +9,10 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, ResponseError
 
+from outbox.errors import QueueLost
+from outbox.generation import Memory
 from runtime.batcher import Batcher
+from runtime.settings import Settings
 
 Argument = str | bytes | int | float
 Call = tuple[str, Sequence[Argument]]
@@ -26,9 +29,10 @@ def source(name: str) -> tuple[str, str]:
 class Scripts:
     """Calls by name, alone or many in one round trip. All keys hang under one prefix, which is also the hash tag."""
 
-    def __init__(self, redis: Redis, prefix: str) -> None:
+    def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis = redis
-        self.prefix = f"{{{prefix}}}"
+        self._memory = Memory(settings)
+        self.prefix = f"{{{settings.queue_prefix}}}"
         self._batcher: Batcher[Call] = Batcher(self.pipeline)
 
     async def call(self, name: str, *arguments: Argument) -> Any:
@@ -38,6 +42,7 @@ class Scripts:
     async def pipeline(self, calls: Sequence[Call]) -> list[Any]:
         """Replies in order, one round trip. A script that failed has its ResponseError as reply.
 
+        QueueLost is one of them: this is not the queue that the machine remembers, and nothing was done.
         Raises ConnectionError or TimeoutError when the outcome of all is unknown.
         """
         replies = await self._send(calls)
@@ -52,10 +57,17 @@ class Scripts:
 
     async def _send(self, calls: Sequence[Call]) -> list[Any]:
         pipe = self._redis.pipeline(transaction=False)
+        fence = self._memory.fence
+        keys = [1, self.prefix] if fence is None else [2, self.prefix, fence]
         for name, arguments in calls:
-            pipe.execute_command("EVALSHA", source(name)[1], 1, self.prefix, *arguments)
-        replies: list[Any] = await pipe.execute(raise_on_error=False)
+            pipe.execute_command("EVALSHA", source(name)[1], *keys, *arguments)
+        replies: list[Any] = [_told(reply) for reply in await pipe.execute(raise_on_error=False)]
         for reply in replies:
             if isinstance(reply, Exception) and not isinstance(reply, ResponseError):
                 raise reply
         return replies
+
+
+def _told(reply: Any) -> Any:
+    lost = type(reply) is ResponseError and str(reply).startswith("LOST")
+    return QueueLost(str(reply)) if lost else reply

@@ -22,7 +22,7 @@ class EventSource:
 
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._tail = Tail(redis, settings.queue_prefix)
-        self._archive = Archive(settings.data_dir / "archive")
+        self._archive = Archive.open(settings)
 
     def newest(self) -> int:
         """The number of the newest event."""
@@ -40,8 +40,10 @@ class EventSource:
         """
         newest = self.newest()  # asked first: what exists now must be found below
         events = self._tail.read(after, limit)
-        if events and events[0].event.number == after + 1:
+        if events and events[0].event.follows(after):
             return [self._complete(recorded) for recorded in events]
+        if not events and newest == after:
+            return []
         archived = self._archive.read(after, limit)
         if archived:
             return archived
@@ -78,7 +80,7 @@ class Progress:
         self._now = now
 
     def publish(self, checkpoint: int, state: str, error: str = "") -> None:
-        """Say where the recorder is. `state` is ok, waiting, rebuilding or gap."""
+        """Say where the recorder is. `state` is ok, waiting, rebuilding, gap or foreign."""
         fields: dict[str | bytes, str | int] = {
             "checkpoint": checkpoint,
             "state": state,

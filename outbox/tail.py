@@ -40,10 +40,14 @@ class Tail:
 
     def read(self, after: int, limit: int) -> list[Recorded]:
         """Consecutive events from the first that is newer than `after`: up to `limit`, or to a hole, or 16 MB."""
-        entries: Any = self._redis.xrange(self._stream, min=f"{after + 1}-0", count=limit)
-        events = _run(Event(int(number.partition(b"-")[0]), orjson.loads(entry[b"e"])) for number, entry in entries)
+        events = _run(self.events(after, limit))
         contents = self._contents([event for event in events if event.kind == "accepted"])
         return [Recorded(event, contents.get(event.number)) for event in events]
+
+    def events(self, after: int, limit: int) -> list[Event]:
+        """Up to `limit` events newer than `after`, holes or not, without contents."""
+        entries: Any = self._redis.xrange(self._stream, min=f"{after + 1}-0", count=limit)
+        return [Event(int(number.partition(b"-")[0]), orjson.loads(entry[b"e"])) for number, entry in entries]
 
     def wait(self, after: int, seconds: float) -> None:
         """Return when there is an event newer than `after`, or after `seconds`."""

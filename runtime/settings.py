@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 def _seconds(value: object) -> object:
@@ -58,6 +59,10 @@ class Settings(BaseSettings):
         timedelta(milliseconds=250), description="Longest wait for one append to the queue."
     )
     database_url: SecretStr | None = Field(None, description="SQLAlchemy URL; unset: SQLite in the data folder.")
+    database_control_url: SecretStr | None = Field(
+        None,
+        description="The control API's own login; unset: NIGHTMAIL_DATABASE_URL, which then is the recorder's too.",
+    )
     database_pool: Positive = Field(4, description="Most database connections of one process.")
     database_acquire_timeout: Duration = Field(timedelta(seconds=1), description="Longest wait for a connection.")
     secret: SecretStr | None = Field(
@@ -78,6 +83,28 @@ class Settings(BaseSettings):
         timedelta(hours=24), description="How long an Idempotency-Key is remembered."
     )
     schedule_horizon: Duration = Field(timedelta(days=30), description="How far ahead scheduled_at may lie.")
+
+    # Refusing in time
+    accept_places: Positive = Field(64, description="Most accepts of one process that are worked on at once.")
+    accept_waiting: Positive = Field(
+        1024, description="Most accepts that wait for a place in a burst; a quarter of the places once it lasts."
+    )
+    accept_wait: Duration = Field(timedelta(seconds=1), description="Longest wait of an accept for a place.")
+    accept_bytes: Positive = Field(
+        256 * 1024 * 1024, description="Most octets of large requests in the memory of one process."
+    )
+    journal_way_every: int = Field(
+        256, ge=0, description="One accept in so many goes by the journal alone, so that this way is never untried."
+    )
+    disk_floor_bytes: int = Field(
+        256 * 1024 * 1024, ge=0, description="Free bytes below which nothing is accepted: journals and queue."
+    )
+    disk_floor_share: Share = Field(0.05, description="The same as a share of the disk; the higher of both counts.")
+    inode_floor: int = Field(1000, ge=0, description="Free inodes below which nothing is accepted.")
+    inode_floor_share: Share = Field(0.01, description="The same as a share; the higher of both counts.")
+    queue_memory_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.8, description="Share of the queue's maxmemory above which nothing is accepted; 1 is off."
+    )
 
     # SMTP submission
     smtp_hostname: str = Field(
@@ -127,6 +154,13 @@ class Settings(BaseSettings):
     )
     recorder_batch: Positive = Field(1000, description="Most events in one database transaction.")
     stream_keep: Positive = Field(10_000, description="Archived events kept in the queue for a quick catch-up.")
+    archive_url: str = Field(
+        "", description="Where archived events go: `s3://bucket/prefix`, or a folder; unset: `archive` in data_dir."
+    )
+    archive_endpoint: str | None = Field(None, description="URL of the S3-compatible store; unset: Amazon's.")
+    archive_retention: Duration = Field(
+        timedelta(days=35), description="Age at which archived events are deleted; keep it above the oldest backup's."
+    )
     chaos: bool = Field(False, description="Allow the database chaos switch.")
 
     # Guarding the database (PostgreSQL)

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from outbox.accept import Acceptor, Idempotency, Submission
 from outbox.domains import is_reserved
-from outbox.errors import IdempotencyConflict, KeyUnknown, Unavailable
+from outbox.errors import Full, IdempotencyConflict, KeyUnknown, Overloaded, Unavailable
 from outbox.policy import ApiKey, Policy
 from outbox.ratelimit import RateLimiter
 from runtime import clock
@@ -20,7 +20,7 @@ from smtp.content import Draft, Envelope
 from smtp.data import canonical
 from smtp.metrics import MESSAGES
 from smtp.paths import domain_of
-from smtp.replies import FAULT, Refused, Reply
+from smtp.replies import BUSY, FAULT, NO_ROOM, Refused, Reply
 
 log = get(__name__)
 
@@ -64,14 +64,21 @@ class Intake:
             return key
 
     def admit(self, key: ApiKey) -> None:
-        """Count one message against the key's rate, the same as by HTTP; raises Refused."""
+        """Count one message against the key's rate, the same as by HTTP; raises Refused.
+
+        Where nothing can be taken it is said here, before the content is sent for nothing.
+        """
+        try:
+            self._acceptor.demand()
+        except Unavailable as refusal:
+            raise _refused(refusal) from None
         if not self._ratelimiter.take(key.id, key.rate_limit).allowed:
             raise Refused(450, "4.7.1", "Too many messages in one second, try again later")
 
     async def take(self, envelope: Envelope, wire: bytes, key: ApiKey, *, peer: str) -> str:
         """Check, make durable, and answer the message's id; raises Refused. Leaves one log line either way."""
         try:
-            message_id, replayed = await self._take(envelope, wire, key)
+            message_id, replayed = await self._take_in_turn(envelope, wire, key)
         except Refused as refusal:
             note_refusal(refusal.reply, peer=peer, key_id=key.id)
             raise
@@ -90,6 +97,13 @@ class Intake:
             replayed=replayed,
         )
         return message_id
+
+    async def _take_in_turn(self, envelope: Envelope, wire: bytes, key: ApiKey) -> tuple[str, bool]:
+        try:
+            async with self._acceptor.door.place():
+                return await self._take(envelope, wire, key)
+        except (Full, Overloaded) as refusal:
+            raise _refused(refusal) from None
 
     async def _take(self, envelope: Envelope, wire: bytes, key: ApiKey) -> tuple[str, bool]:
         draft = content.read(canonical(wire, bare=self._settings.smtp_bare_newline))
@@ -123,6 +137,16 @@ class Intake:
             return
         if any(is_reserved(domain_of(address)) for address in recipients):
             raise Refused(550, "5.1.2", "A recipient is at a reserved domain such as example.com")
+
+
+def _refused(refusal: Unavailable) -> Refused:
+    """What SMTP says to it."""
+    match refusal:
+        case Full():
+            return Refused.of(NO_ROOM)
+        case Overloaded():
+            return Refused.of(BUSY)
+    return Refused.of(FAULT)
 
 
 def note_refusal(reply: Reply, *, peer: str, key_id: str) -> None:

@@ -42,6 +42,8 @@ class Goodbye(Refused):
 
 
 FAULT = Reply(451, "4.3.0", "Temporary fault on our side, try again later")
+NO_ROOM = Reply(452, "4.3.1", "No room for more mail now, try again later")
+BUSY = Reply(451, "4.3.2", "Too much mail at once, try again later")
 SHUTTING_DOWN = Reply(421, "4.3.2", "Shutting down, try again later")
 LINE_TOO_LONG = Reply(500, "5.5.6", "Line too long")
 IDLE = Reply(421, "4.4.2", "Nothing heard for too long")

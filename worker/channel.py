@@ -14,6 +14,7 @@ from runtime.logs import get
 from runtime.settings import Settings
 from worker.conclude import conclude
 from worker.errors import LeaseLost
+from worker.failpoint import Step, reach
 from worker.finisher import Finisher
 from worker.leases import Leases
 from worker.metrics import LEASES_LOST, QUEUE_FAILURES
@@ -111,6 +112,8 @@ class Channel:
         self._full = len(claims) == limit
         self._leases.take(claims, asked_at=asked_at)
         self._unsent = {claim.delivery_id: claim for claim in claims}
+        if claims:
+            reach(Step.AFTER_CLAIM)
         return bool(claims)
 
     async def _work_off(self) -> None:

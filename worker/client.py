@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 from worker.envelope import Envelope, rcpt, writable
 from worker.errors import ConnectionLost, DeliveryError, Garbled, LeaseLost, Smtputf8Missing, StepTimeout, TooLarge
+from worker.failpoint import Step, reach
 from worker.hop import Hop
 from worker.reply import Code, Reply
 from worker.timeouts import Timeouts
@@ -105,8 +106,10 @@ class Client:
         mail = envelope.mail(self._features)
         if not progress.asked:
             return
+        reach(Step.BEFORE_MAIL)
         announce = self._announce if "PIPELINING" in self._features else self._announce_stepwise
         await announce(mail, envelope, progress)
+        reach(Step.AFTER_RCPT)
         if progress.data is None or progress.data.code != Code.START_INPUT:
             self._open = progress.mail is not None and progress.mail.positive
             if progress.data is not None and progress.data.positive:
@@ -164,8 +167,10 @@ class Client:
             await self._wire.drain(progress.limit(self._timeouts.block))
         if not before_dot():
             raise LeaseLost("the lease ran out before the final dot")
+        reach(Step.BEFORE_DOT)
         progress.dotted = True
         self._wire.write(data[last:] + b".\r\n")
+        reach(Step.AFTER_DOT)
         await self._dot(progress)
 
     async def _lone_dot(self, progress: _Progress) -> None:
@@ -176,6 +181,7 @@ class Client:
 
     async def _dot(self, progress: _Progress) -> None:
         progress.dot = await self._final(progress, self._timeouts.dot)
+        reach(Step.AFTER_250)
         progress.lap("dot")
         self._open = False  # whatever the answer, the transaction has ended (RFC 5321 section 4.1.1.4)
 

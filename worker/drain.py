@@ -9,6 +9,8 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 
+from outbox.errors import QueueLost
+from outbox.generation import WATCH
 from runtime.connections import StoreError
 from runtime.logs import get
 from worker.channel import Channel, Parts
@@ -50,7 +52,11 @@ class Drain:
         self._growing = False  # whether a lane got one more channel at the last look
 
     async def start(self) -> None:
-        """First settle what an earlier life of this worker delivered, then take back what else it held, then work."""
+        """First settle what an earlier life of this worker delivered, then take back what else it held, then work.
+
+        In a queue that lost its memory none of it can be done, and it waits.
+        """
+        await self._until_done("look", self._outbox.look)
         await self._until_done("recover", self._parts.finisher.recover)
         await self._until_done("rescue", self._rescue_own)
         lease = self._settings.lease.total_seconds()
@@ -61,6 +67,7 @@ class Drain:
             asyncio.create_task(self._forever("reap", self._reap, every=REAP)),
             asyncio.create_task(self._forever("tidy", self._tidy, every=REAP)),
             asyncio.create_task(self._forever("prune", self._parts.finisher.prune, every=PRUNE)),
+            asyncio.create_task(self._forever("look", self._look_at_mark, every=WATCH)),
         ]
 
     async def slice(self, seconds: float) -> None:
@@ -184,6 +191,8 @@ class Drain:
 
     async def _assign(self) -> None:
         """Open channels for due lanes, and ask some to make room when there are not enough."""
+        if self._outbox.is_lost:
+            raise QueueLost("nightmail rebuild queue")
         now = time.monotonic()
         at_work = Counter(channel.lane for channel in self._channels if channel.claiming)
         most = self._settings.worker_connections
@@ -238,6 +247,9 @@ class Drain:
         task = asyncio.create_task(self._give_back([channel]))
         self._rescues.add(task)
         task.add_done_callback(self._rescues.discard)
+
+    async def _look_at_mark(self) -> None:
+        await self._outbox.look()
 
     async def _renew(self) -> None:
         await asyncio.gather(*(channel.renew() for channel in list(self._channels)))

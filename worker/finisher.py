@@ -14,6 +14,7 @@ from outbox.message import Claim
 from outbox.queue import Outbox
 from runtime.connections import StoreError
 from runtime.logs import get
+from worker.failpoint import Step, reach
 from worker.metrics import LEASES_LOST, QUEUE_FAILURES, UNSETTLED
 from worker.receipts import Receipt, Receipts
 
@@ -55,6 +56,7 @@ class Finisher:
             self._receipts.write(receipt)
         except OSError as error:  # the queue can still learn of it; only a crash right now would cost a duplicate
             log.error("receipts.not_written", error=str(error))
+        reach(Step.AFTER_RECEIPT)
         self._waiting.append((receipt, done))
         if self._running is None:
             self._running = asyncio.create_task(self._run())
@@ -81,9 +83,10 @@ class Finisher:
     async def prune(self) -> None:
         """Remove journal segments that are done with."""
         try:
-            await self._receipts.prune()
-        except OSError as error:
-            log.error("receipts.not_pruned", error=str(error))
+            newest, archived = await self._outbox.recorded_and_archived()
+            await self._receipts.prune(newest=newest, archived=archived)
+        except StoreError as error:  # OSErrors of the disk are among them
+            log.warning("receipts.not_pruned", error=str(error)[:100])
 
     async def _run(self) -> None:
         try:
@@ -131,17 +134,18 @@ class Finisher:
                 pause = min(2 * pause, PAUSE_MOST)
 
     async def _settle_once(self, receipts: Sequence[Receipt]) -> list[bool | BaseException]:
-        settles = (
-            self._outbox.settle(
-                receipt.claim,
-                receipt.attempt,
-                worker=self._worker,
-                now=receipt.ended_at,
-                next_attempt_at=receipt.next_attempt_at,
-            )
-            for receipt in receipts
+        return await asyncio.gather(*map(self._settle_one, receipts), return_exceptions=True)
+
+    async def _settle_one(self, receipt: Receipt) -> bool:
+        settled = await self._outbox.settle(
+            receipt.claim,
+            receipt.attempt,
+            worker=self._worker,
+            now=receipt.ended_at,
+            next_attempt_at=receipt.next_attempt_at,
         )
-        return await asyncio.gather(*settles, return_exceptions=True)
+        reach(Step.MID_SETTLE)
+        return settled
 
     def _note(self, settled: Sequence[tuple[Receipt, bool]]) -> None:
         for receipt, ours in settled:

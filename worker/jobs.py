@@ -6,6 +6,7 @@ Their dotted names are a wire format: jobs in Redis carry them across deploys. N
 import time
 
 from outbox.archive import archive_once
+from outbox.archive_prune import prune_archive
 from outbox.retire import retire_once
 from runtime import clock
 from worker.process import current
@@ -19,14 +20,20 @@ def drain() -> None:
 
 
 def archive() -> None:
-    """Move closed events and contents from memory to disk, until there is nothing to move."""
+    """Move closed events and contents from memory to the archive, until there is nothing to move; and prune it."""
     process = current()
     end = time.monotonic() + CHORE_SECONDS
     while time.monotonic() < end and archive_once(process.redis, process.settings, now=clock.now()):
         pass
+    prune_archive(process.redis, process.settings, now=clock.now())
 
 
 def retire() -> None:
     """Forget ended messages that are archived."""
     process = current()
     retire_once(process.redis, process.settings, now=clock.now())
+
+
+def audit() -> None:
+    """Account for every recipient accepted here (outbox/audit.py), beside the other chores."""
+    current().audits.begin()

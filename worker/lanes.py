@@ -39,7 +39,9 @@ class Pauses:
         return len(self._pauses)
 
     def failed(self, lane: str, *, now: float) -> None:
-        """Its next hop could not be reached."""
+        """Its next hop could not be reached. Channels that lose it in the same moment say so once."""
+        if not self.over(lane, now=now) and self._failures(lane):
+            return
         failures = self._failures(lane) + 1
         self._pauses[lane] = _Pause(now + min(PAUSE_FIRST * 2 ** min(failures - 1, 16), PAUSE_MOST), failures)
 

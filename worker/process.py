@@ -21,6 +21,7 @@ from runtime.connections import StoreError, redis_async, redis_sync
 from runtime.logs import get
 from runtime.settings import Settings
 from worker import routes
+from worker.audits import Audits
 from worker.channel import Parts
 from worker.dialer import Dialer
 from worker.drain import Drain
@@ -54,6 +55,7 @@ class Process:
         self.worker: TickWorker | None = None
         self.lend: Callable[[float], None] | None = None
         self.on_stop: Callable[[], None] = lambda: None
+        self.audits = Audits(settings)
 
     def work_slice(self) -> None:
         """The drain job: a slice, and then a tick for whoever is free next."""

@@ -2,47 +2,24 @@
 
 If this process dies between the next hop's 250 and the settle, its next life settles from the receipt, so the message
 is not sent twice. That an attempt began is written too: what a dead worker held and had not begun cannot be a
-duplicate. A segment of the journal is removed when all its receipts are settled.
+duplicate. A segment of the journal is removed when all its receipts are settled and the archive holds their events:
+until then a queue that lost its memory is filled again from here (outbox/rebuild.py).
 """
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from outbox.journal import Journal
-from outbox.message import Attempt, Claim, Message, Outcome
-from outbox.states import State
-from runtime.clock import from_ms, to_ms
+from outbox.message import Claim
+from outbox.receipt import Header, Receipt, key_of
 from runtime.logs import get
+
+__all__ = ["Receipt", "Receipts"]
 
 log = get(__name__)
 
-Header = dict[str, Any]
-
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # Linux
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """An attempt that has ended, ready to be settled."""
-
-    claim: Claim
-    attempt: Attempt
-    ended_at: datetime
-    next_attempt_at: datetime | None
-
-    @property
-    def key(self) -> str:
-        """The claim it belongs to."""
-        return key_of(self.claim)
-
-
-def key_of(claim: Claim) -> str:
-    """A delivery under one fencing token."""
-    return f"{claim.delivery_id}#{claim.token}"
 
 
 class Receipts:
@@ -53,13 +30,14 @@ class Receipts:
         self._unsettled: dict[str, Path] = {}  # receipt -> its segment
         self._marks: list[str] = []  # settled, and not yet marked so
         self._begun: dict[str, Path] = {}  # attempts under way -> their segment
+        self._spent: dict[Path, int] = {}  # segments done with -> the event number behind all their receipts
 
     def __len__(self) -> int:
         return len(self._unsettled)
 
     def write(self, receipt: Receipt) -> None:
         """Put a receipt where it survives our death, at once; a power cut only after `sync`. Raises OSError."""
-        self._unsettled[receipt.key] = self._journal.write(_header(receipt)).segment
+        self._unsettled[receipt.key] = self._journal.write(receipt.header()).segment
         self.forget(receipt.claim)
 
     def begin(self, claim: Claim) -> None:
@@ -107,7 +85,7 @@ class Receipts:
         if header["kind"] == "begun":
             begun[header["key"]] = segment
         elif header["kind"] == "receipt":
-            receipt = _receipt(header)
+            receipt = Receipt.of(header)
             begun.pop(receipt.key, None)
             left[receipt.key] = receipt
             self._unsettled[receipt.key] = segment
@@ -116,14 +94,19 @@ class Receipts:
                 left.pop(key, None)
                 self._unsettled.pop(key, None)
 
-    async def prune(self) -> int:
-        """Remove the closed segments without unsettled receipts; how many there were."""
+    async def prune(self, *, newest: int, archived: int) -> int:
+        """Remove the closed segments without unsettled receipts whose events are archived; how many there were.
+
+        `newest` and `archived` are event numbers: what is settled now has an event up to `newest`.
+        """
         needed = {*self._unsettled.values(), *self._begun.values()}
         spent = [segment for segment in self._journal.closed_segments if segment not in needed]
-        if spent:
-            await asyncio.to_thread(_remove, spent)
-            log.info("receipts.pruned", segments=len(spent))
-        return len(spent)
+        self._spent = {segment: self._spent.get(segment, newest) for segment in spent}
+        gone = [segment for segment, number in self._spent.items() if number <= archived]
+        if gone:
+            await asyncio.to_thread(_remove, gone)
+            log.info("receipts.pruned", segments=len(gone))
+        return len(gone)
 
 
 def same_boot(file: Path) -> bool:
@@ -140,68 +123,3 @@ def same_boot(file: Path) -> bool:
 def _remove(segments: Sequence[Path]) -> None:
     for segment in segments:
         segment.unlink(missing_ok=True)
-
-
-def _header(receipt: Receipt) -> Header:
-    claim, attempt = receipt.claim, receipt.attempt
-    return {
-        "kind": "receipt",
-        "id": claim.message.id,
-        "delivery": claim.index,
-        "lane": claim.lane,
-        "token": claim.token,
-        "attempts": claim.attempts,
-        "possible_duplicate": claim.possible_duplicate,
-        "created_at": to_ms(claim.message.created_at),
-        "started_at": to_ms(attempt.started_at),
-        "ended_at": to_ms(receipt.ended_at),
-        "next_attempt_at": to_ms(receipt.next_attempt_at) if receipt.next_attempt_at else None,
-        "route": attempt.route,
-        "peer": attempt.peer,
-        "tls": attempt.tls,
-        "steps": attempt.steps,
-        "complained": attempt.complained,
-        "in_doubt": attempt.in_doubt,
-        "outcomes": [[o.recipient, o.state, o.code, o.status, o.text] for o in attempt.outcomes],
-    }
-
-
-def _receipt(header: Header) -> Receipt:
-    outcomes = tuple(
-        Outcome(r, State(state), code, status, text) for r, state, code, status, text in header["outcomes"]
-    )
-    attempt = Attempt(
-        started_at=from_ms(header["started_at"]),
-        route=header["route"],
-        outcomes=outcomes,
-        peer=header["peer"],
-        tls=header["tls"],
-        steps=tuple((step, ms) for step, ms in header["steps"]),
-        complained=header["complained"],
-        in_doubt=header.get("in_doubt", False),
-    )
-    next_attempt_at = from_ms(header["next_attempt_at"]) if header["next_attempt_at"] else None
-    return Receipt(_claim(header, outcomes), attempt, from_ms(header["ended_at"]), next_attempt_at)
-
-
-def _claim(header: Header, outcomes: Sequence[Outcome]) -> Claim:
-    """The claim as far as a settle needs it: its ids and token. Addresses and content never enter this journal."""
-    message = Message(
-        id=header["id"],
-        created_at=from_ms(header["created_at"]),
-        via="smtp",
-        key_id="",
-        reverse_path="",
-        recipients=(),
-        sender="",
-    )
-    return Claim(
-        message=message,
-        content=b"",
-        index=header["delivery"],
-        lane=header["lane"],
-        recipients=tuple(o.recipient for o in outcomes),
-        attempts=header["attempts"],
-        token=header["token"],
-        possible_duplicate=header["possible_duplicate"],
-    )

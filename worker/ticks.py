@@ -7,7 +7,11 @@ from rq.serializers import JSONSerializer
 from runtime.settings import Settings
 
 DRAIN = "worker.jobs.drain"
-CHORES = {"worker.jobs.archive": 2.0, "worker.jobs.retire": 5.0}  # seconds between two ticks
+CHORES = {  # seconds between two ticks
+    "worker.jobs.archive": 2.0,
+    "worker.jobs.retire": 5.0,
+    "worker.jobs.audit": 300.0,
+}
 
 FAILURE_TTL = 300  # seconds a failed tick can be looked at
 NO_TIMEOUT = -1  # RQ's timeout would raise from a signal in the middle of the loop

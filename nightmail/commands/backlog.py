@@ -65,9 +65,19 @@ def _shown(backlog: Backlog) -> Group:
         f"oldest due for {backlog.oldest_due_age:.1f} s; "
         f"{backlog.in_per_second:.1f}/s in, {backlog.out_per_second:.1f}/s out; {drain}"
     )
-    parts: list[Text | Table] = [head, _recorder(backlog)]
+    parts: list[Text | Table] = [head, *_alarms(backlog), _recorder(backlog)]
     parts += [_counts("State", backlog.states), _counts("Last error", backlog.errors), _lanes(backlog)]
     return Group(*(part for part in parts if not (isinstance(part, Table) and part.row_count == 0)))
+
+
+def _alarms(backlog: Backlog) -> list[Text]:
+    """What a person must see to."""
+    alarms = []
+    if backlog.queue != "ok":
+        alarms.append("The queue lost its memory and nothing is delivered: `nightmail rebuild queue`.")
+    if backlog.audit and backlog.audit["unaccounted"]:
+        alarms.append(f"{backlog.audit['unaccounted']} recipients are unaccounted for: `nightmail audit`.")
+    return [Text(alarm, style="bold red") for alarm in alarms]
 
 
 def _recorder(backlog: Backlog) -> Text:

@@ -26,11 +26,27 @@ from runtime.settings import Settings
 
 _LIMIT = timedelta(minutes=10)  # a person waits for it
 
-_ticket = click.option("--ticket", default="", help="Why; kept with the window. Production asks for it.")
-_name = click.option("--name", default=None, help="Name of the database that is meant. Production asks for it.")
+ticket_option = click.option("--ticket", default="", help="Why; kept with the window. Production asks for it.")
+name_option = click.option("--name", default=None, help="Name of the database that is meant. Production asks for it.")
 
 
-@click.group()
+class _WithVerify(click.Group):
+    """`verify` has a file of its own, which imports this one."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All of them."""
+        return [*super().list_commands(ctx), "verify"]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import it when it is called."""
+        if cmd_name == "verify":
+            from nightmail.commands.database_verify import verify  # noqa: PLC0415
+
+            return verify
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group(cls=_WithVerify)
 def database() -> None:
     """Guard the main database (PostgreSQL), and change a guarded one."""
 
@@ -49,7 +65,7 @@ def protect_command(
     settings = operator_settings()
     wish = Wish(_passwords(settings), _limits(limits), renew=new_passwords)
     mark = Mark(name, Environment(environment))
-    with _opened(settings) as db:
+    with opened(settings) as db:
         made = protect(db.engine, mark, wish, now=now(), permit=Permit(ticket, old_name))
         address = db.engine.url
     click.echo(f"Protected: {mark.name}, {mark.environment}.")
@@ -60,26 +76,26 @@ def protect_command(
 
 
 @database.command()
-@_ticket
-@_name
+@ticket_option
+@name_option
 def migrate(*, ticket: str, name: str | None) -> None:
     """Make what is missing and bring the schema to the newest version; the recorder fills what was lost."""
-    with _opened(operator_settings()) as db:
+    with opened(operator_settings()) as db:
         with db.connect() as connection:
             mark = guards.mark_of(connection)
-        schema.mend(db.engine, now(), Permit(ticket, _meant(name, mark)))
+        schema.mend(db.engine, now(), Permit(ticket, meant(name, mark)))
     click.echo("The schema is complete.")
 
 
 @database.command("open-window")
-@_ticket
-@_name
+@ticket_option
+@name_option
 @click.option("--minutes", type=click.IntRange(1, 240), default=15, show_default=True, help="It closes by itself.")
 def open_window(*, ticket: str, name: str | None, minutes: int) -> None:
     """Suspend the guards for this login and nightmail_migrate, for work by hand."""
-    with _opened(operator_settings()) as db, db.connect() as connection:
+    with opened(operator_settings()) as db, db.connect() as connection:
         mark = _marked(connection)
-        until = guards.open_window(connection, Permit(ticket, _meant(name, mark)), minutes=minutes)
+        until = guards.open_window(connection, Permit(ticket, meant(name, mark)), minutes=minutes)
         connection.commit()
     click.echo(f"Open until {until:%H:%M:%S} UTC. `nightmail database close-window` closes it before.")
 
@@ -87,7 +103,7 @@ def open_window(*, ticket: str, name: str | None, minutes: int) -> None:
 @database.command("close-window")
 def close_window() -> None:
     """Close the windows that this login opened."""
-    with _opened(operator_settings()) as db, db.connect() as connection:
+    with opened(operator_settings()) as db, db.connect() as connection:
         _marked(connection)
         guards.close_window(connection)
         connection.commit()
@@ -97,7 +113,7 @@ def close_window() -> None:
 def run_check(settings: Settings) -> bool:
     """For `nightmail check database`: try each guard, print a table; whether all held."""
     settings = _as_operator(settings)
-    with _opened(settings) as db:
+    with opened(settings) as db:
         if db.engine.dialect.name != "postgresql":
             click.echo("SQLite: nothing to guard but its folder.")
             return True
@@ -112,15 +128,16 @@ def run_check(settings: Settings) -> bool:
 
 
 @contextlib.contextmanager
-def _opened(settings: Settings) -> Iterator[Database]:
+def opened(settings: Settings) -> Iterator[Database]:
     """The database as the operator; what goes wrong becomes a complaint."""
-    opened = Database.open(_as_operator(settings), "operator", limit=_LIMIT, patience=timedelta(seconds=5), writer=True)
+    operator = _as_operator(settings)
+    database = Database.open(operator, "operator", limit=_LIMIT, patience=timedelta(seconds=5), writer=True)
     try:
-        yield opened
+        yield database
     except (HistoryError, SQLAlchemyError) as error:
         raise Complaint(_explained(error)) from None
     finally:
-        opened.close()
+        database.close()
 
 
 def _as_operator(settings: Settings) -> Settings:
@@ -144,7 +161,7 @@ def _marked(connection: sa.Connection) -> Mark:
     return mark
 
 
-def _meant(name: str | None, mark: Mark | None) -> str:
+def meant(name: str | None, mark: Mark | None) -> str:
     """The name that was given. Only outside production the database's own will do."""
     if name is not None:
         return name

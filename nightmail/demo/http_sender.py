@@ -14,6 +14,11 @@ _PAUSE = 0.2
 _CONNECTIONS = 32
 
 
+def html(number: int) -> str:
+    """What a mail says."""
+    return f"<p>This is mail <b>{number}</b>.</p>"
+
+
 class HttpSender:
     """One client with a pool of connections."""
 
@@ -35,22 +40,23 @@ class HttpSender:
 
     async def send(self, number: int) -> None:
         """Send one mail and write down what became of it. Any answer but 200 is a refusal."""
+        begun_at = time.time()
         try:
             answer = await self._post(number)
         except httpx.TransportError as error:
-            self._ledger.refusals[number] = f"no answer: {error!r}"
+            self._ledger.refused(number, f"no answer: {error!r}")
             return
         if answer.status_code == httpx.codes.OK:
-            self._ledger.receipts[number] = Receipt(number, "API", answer.json()["id"], time.time())
+            self._ledger.took(Receipt(number, "API", answer.json()["id"], time.time(), begun_at))
         else:
-            self._ledger.refusals[number] = f"{answer.status_code} {answer.text[:200]}"
+            self._ledger.refused(number, f"{answer.status_code} {answer.text[:200]}")
 
     async def _post(self, number: int) -> httpx.Response:
         mail = {
             "from": "Demo <demo@nightmail.example>",
             "to": f"reader{number % 100}@example.org",
             "subject": self._ledger.subject(number),
-            "html": f"<p>This is mail <b>{number}</b>.</p>",
+            "html": html(number),
         }
         headers = {"Idempotency-Key": f"demo-{self._ledger.run}-{number}"}
         deadline = time.monotonic() + _PATIENCE

@@ -8,12 +8,16 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """One mail that was taken: its number, our subject, the id (empty for SMTP), and the wall clock in seconds."""
+    """One mail that was taken: its number, our subject, the id (empty for SMTP), and the wall clock in seconds.
+
+    `begun_at` is when it was due to leave: what waited for a connection or was tried again counts from there.
+    """
 
     number: int
     via: str
     id: str
     accepted_at: float
+    begun_at: float = 0.0
 
 
 @dataclass(slots=True)
@@ -23,6 +27,14 @@ class Ledger:
     run: str
     receipts: dict[int, Receipt] = field(default_factory=dict)
     refusals: dict[int, str] = field(default_factory=dict)
+
+    def took(self, receipt: Receipt) -> None:
+        """The mail is the stack's now."""
+        self.receipts[receipt.number] = receipt
+
+    def refused(self, number: int, words: str) -> None:
+        """The mail was not taken."""
+        self.refusals[number] = words
 
     def subject(self, number: int) -> str:
         """The subject of a mail: what it is known by in mailbox and history."""

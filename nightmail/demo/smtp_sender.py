@@ -17,6 +17,11 @@ _PAUSE = 0.2
 _CONNECTIONS = 16
 
 
+def text(number: int) -> str:
+    """What a mail says."""
+    return f"This is mail {number}.\n"
+
+
 class SmtpSender:
     """A pool of threads, each message on whatever open connection is free."""
 
@@ -39,13 +44,14 @@ class SmtpSender:
 
     async def send(self, number: int) -> None:
         """Send one mail and write down what became of it. Any reply but 250 is a refusal."""
+        begun_at = time.time()
         loop = asyncio.get_running_loop()
         try:
             await loop.run_in_executor(self._threads, self._deliver, number)
         except OSError as error:
-            self._ledger.refusals[number] = repr(error)[:200]
+            self._ledger.refused(number, repr(error)[:200])
         else:
-            self._ledger.receipts[number] = Receipt(number, "SMTP", "", time.time())
+            self._ledger.took(Receipt(number, "SMTP", "", time.time(), begun_at))
 
     def _deliver(self, number: int) -> None:
         mail = self._mail(number)
@@ -85,7 +91,7 @@ class SmtpSender:
         mail["Subject"] = self._ledger.subject(number)
         mail["Message-ID"] = f"<demo-{self._ledger.run}-{number}@nightmail.example>"
         mail["Resend-Idempotency-Key"] = f"demo-{self._ledger.run}-{number}"
-        mail.set_content(f"This is mail {number}.\n")
+        mail.set_content(text(number))
         return mail
 
 

@@ -17,8 +17,17 @@ _QUEUE_REPLY = 2.0  # seconds: nobody's mail waits for this process
 
 def run(settings: Settings) -> None:
     """Until SIGTERM."""
+    settings = _with_own_login(settings)
     demand_room(settings, "control")
     run_loop(_serve(settings))
+
+
+def _with_own_login(settings: Settings) -> Settings:
+    """Rebuilt, because `database` is remembered."""
+    if settings.database_control_url is None:
+        return settings
+    given = {name: getattr(settings, name) for name in settings.model_fields_set}
+    return Settings(**given | {"database_url": settings.database_control_url})
 
 
 async def _serve(settings: Settings) -> None:

@@ -1,14 +1,25 @@
 -- Shared by every script (prepended by outbox/scripts.py). KEYS[1] is the prefix, e.g. {nm}: one hash tag, one slot.
 -- Keys: m:<id> message hash, c:<id> content, lane:<lane> waiting work by due time, lanes each lane's next due time,
--- leases claims by expiry, chan:<lane> connections at work, states and errors counts of recipients, ended, held, index,
+-- leases claims by expiry, chan:<lane> connections at work, states and errors counts of recipients, held, index by creation,
+-- ended messages by time, recent those of them that are archived and compacted, archived how far events are,
 -- events the stream (id <number>-0, numbers consecutive), seq its newest number, in:<t> and out:<t> flow, wake.
--- In a message hash: meta, live, n (deliveries), last (newest event), and per delivery k: lane:k to:k state:k token:k
+-- generation the mark of this queue: one that was emptied has another. KEYS[2], where given, ends in the mark and the event
+-- number that the caller remembers (outbox/generation.py): in a queue that lost its memory nothing is done at all.
+-- In a message hash: meta, live, n (deliveries), first and last (its accepted and its newest event), and per delivery k: lane:k to:k state:k token:k
 -- attempts:k owner:k error:k lost:k dup:k, partly (some recipients ended, others wait); per recipient i: r:i, its last outcome as JSON.
+-- Of a compacted message the hash holds only brief (see compact.lua).
 local P = KEYS[1]
 
 local function key(name, tail)
   if tail then return P .. ':' .. name .. ':' .. tail end
   return P .. ':' .. name
+end
+
+if KEYS[2] then
+  local mark, number = string.match(KEYS[2], ':mark:(.*):(%d+)$')
+  if redis.call('GET', key('generation')) ~= mark or tonumber(redis.call('GET', key('seq')) or '0') < tonumber(number) then
+    return redis.error_reply('LOST the queue lost its memory: nightmail rebuild queue')
+  end
 end
 
 local function split(did) -- "<id>/<k>"
@@ -54,6 +65,7 @@ local function record(id, event)
   local number = redis.call('INCR', key('seq'))
   redis.call('XADD', key('events'), number .. '-0', 'e', event)
   if id ~= '' then redis.call('HSET', key('m', id), 'last', number) end
+  return number
 end
 
 local function flow(name, bucket, lane, n)
@@ -62,8 +74,11 @@ local function flow(name, bucket, lane, n)
   redis.call('EXPIRE', k, 180)
 end
 
-local function finish(id, now) -- one delivery of the message ended
-  if redis.call('HINCRBY', key('m', id), 'live', -1) <= 0 then redis.call('ZADD', key('ended'), now, id) end
+local function finish(id, now) -- one delivery of the message ended; with the last its content may go, once it is archived
+  if redis.call('HINCRBY', key('m', id), 'live', -1) > 0 then return end
+  redis.call('ZADD', key('ended'), now, id)
+  local first = tonumber(redis.call('HGET', key('m', id), 'first') or 'inf')
+  if first <= tonumber(redis.call('GET', key('archived')) or '0') then redis.call('UNLINK', key('c', id)) end
 end
 
 local function note(kind, id, k, now, reason, duplicate) -- an event about a lease

@@ -26,7 +26,7 @@ for _ = 1, tonumber(ARGV[6]) do
       count(state, size(to))
       flow('in', bucket, lane, size(to))
     end
-    record(id, event)
+    redis.call('HSET', m, 'first', record(id, event))
   end
   at = at + 3 * n
 end

@@ -3,7 +3,11 @@
 local id, now = ARGV[1], ARGV[2]
 local m = key('m', id)
 local n = redis.call('HGET', m, 'n')
-if not n then return 'unknown' end
+if not n then
+  local brief = redis.call('HGET', m, 'brief')
+  if not brief then return 'unknown' end
+  return string.match(brief, '^%d+:c+:') and 'cancelled' or 'ended'
+end
 local cancelled = 0
 for k = 0, n - 1 do
   local state = redis.call('HGET', m, 'state:' .. k)

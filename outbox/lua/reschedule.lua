@@ -2,7 +2,7 @@
 local id, due = ARGV[1], ARGV[2]
 local m = key('m', id)
 local n = redis.call('HGET', m, 'n')
-if not n then return 'unknown' end
+if not n then return redis.call('EXISTS', m) == 1 and 'not_scheduled' or 'unknown' end
 for k = 0, n - 1 do
   if redis.call('HGET', m, 'state:' .. k) ~= 'scheduled' then return 'not_scheduled' end
 end

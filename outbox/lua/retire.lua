@@ -1,12 +1,9 @@
--- Forget messages that ended before `cutoff` and whose every event is archived. ARGV: cutoff, archived number, limit.
--- Returns how many were forgotten.
-local archived, gone = tonumber(ARGV[2]), 0
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('ended'), '-inf', ARGV[1], 'LIMIT', 0, ARGV[3])) do
-  if tonumber(redis.call('HGET', key('m', id), 'last') or '0') <= archived then
-    redis.call('UNLINK', key('m', id), key('c', id))
-    redis.call('ZREM', key('ended'), id)
-    redis.call('ZREM', key('index'), id)
-    gone = gone + 1
-  end
+-- Forget messages that ended before `cutoff` and were compacted, so that all there is of them is archived.
+-- ARGV: cutoff, limit. Returns how many were forgotten.
+local gone = redis.call('ZRANGEBYSCORE', key('recent'), '-inf', ARGV[1], 'LIMIT', 0, ARGV[2])
+for _, id in ipairs(gone) do
+  redis.call('UNLINK', key('m', id))
+  redis.call('ZREM', key('recent'), id)
+  redis.call('ZREM', key('index'), id)
 end
-return gone
+return #gone

@@ -73,7 +73,7 @@ def test_dropping_drops_everything_and_mending_brings_it_back(database):
         db.execute(sa.select(checkpoint))
     assert schema.is_missing(raised.value)
     schema.mend(database.engine, START)
-    assert rows_of(database)["checkpoint"] == [(1, 0, START)]
+    assert rows_of(database)["checkpoint"] == [(1, 0, START, None)]
 
 
 def test_rebuilding_starts_from_nothing(database):

@@ -62,6 +62,7 @@ async def test_accepted_is_in_both_stores(settings):
 async def test_same_key_sends_once(settings):
     """A thousand concurrent requests with one key are one message and one id."""
     key = Idempotency("POST /emails", "k", "same")
+    settings = settings.model_copy(update={"redis_timeout": timedelta(seconds=10)})  # a slow machine is not the subject
     async with an_acceptor(settings) as (acceptor, outbox):
         (minted,) = acceptor.mint(1, key)
         done = await asyncio.gather(*(acceptor.accept([fresh(id=minted)], key) for _ in range(1000)))
@@ -130,6 +131,21 @@ async def test_key_answers_the_same_id_while_blind(own_valkey):
         await until(lambda: queued(outbox, 1))
 
 
+async def test_a_key_in_mid_air_is_held_against_others(own_valkey):
+    """Requests with one key while the queue is away: the same id for the same content, a conflict for another."""
+    server, settings = own_valkey
+    same, other = Idempotency("POST /emails", "k", "same"), Idempotency("POST /emails", "k", "other")
+    async with an_acceptor(settings) as (acceptor, outbox):
+        server.kill()
+        (minted,) = acceptor.mint(1, same)
+        requests = [acceptor.accept([fresh(id=minted)], key) for key in (same, same, other, same)]
+        done = await asyncio.gather(*requests, return_exceptions=True)
+        assert [one.ids for one in done if not isinstance(one, Exception)] == [(minted,)] * 3
+        assert [type(one) for one in done if isinstance(one, Exception)] == [IdempotencyConflict]
+        server.start()
+        await until(lambda: queued(outbox, 1))
+
+
 async def test_unconfirmed_accepts_survive_our_own_death(own_valkey):
     """A process that died before the queue came back leaves nothing behind but the journal, and that is enough."""
     server, settings = own_valkey
@@ -145,11 +161,12 @@ async def test_unconfirmed_accepts_survive_our_own_death(own_valkey):
 
 
 async def test_full_queue_refuses_nobody(own_valkey):
-    """At maxmemory the journal takes over; with room again the queue gets it all."""
+    """At maxmemory the journal takes over; with room again the queue gets it all. Here without the floor before it."""
     server, settings = own_valkey
+    settings = settings.model_copy(update={"queue_memory_share": 1.0})
     async with an_acceptor(settings) as (acceptor, outbox):
         with server.client() as admin:
-            admin.config_set("maxmemory", "1mb")
+            admin.config_set("maxmemory", "1mb")  # and it is full before anyone asked how full
             await asyncio.gather(*(acceptor.accept([fresh()]) for _ in range(10)))
             assert await queued(outbox, 0)
             admin.config_set("maxmemory", "0")

@@ -103,12 +103,13 @@ async def test_damaged_segment_is_not_believed(tail, settings):
     """A segment whose hash is wrong is refused."""
     await deliver(settings, 1)
     archive_once(tail, settings, now=MUCH_LATER)
-    (segment,) = Archive(settings.data_dir / "archive").segments()
-    octets = bytearray(segment.path.read_bytes())
+    folder = settings.data_dir / "archive"
+    (segment,) = Archive(folder).segments()
+    octets = bytearray((folder / segment.name).read_bytes())
     octets[20] ^= 1
-    segment.path.write_bytes(octets)
+    (folder / segment.name).write_bytes(octets)
     with pytest.raises(Gap, match="damaged"):
-        Archive(settings.data_dir / "archive").read(0, 10)
+        Archive(folder).read(0, 10)
 
 
 async def test_recorder_progress_is_read_back(tail, settings):

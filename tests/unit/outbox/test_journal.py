@@ -126,3 +126,13 @@ async def test_folder_has_one_writer(tmp_path):
     with pytest.raises(BlockingIOError):
         Journal(tmp_path)
     await journal.close()
+
+
+async def test_zeros_at_the_end_are_a_torn_tail(tmp_path):
+    """After a power cut a file may be longer than what was written, and zeros would pass for an empty record."""
+    journal = Journal(tmp_path / "j")
+    place = await journal.append({"n": 0}, b"blob")
+    await journal.close()
+    with place.segment.open("ab") as stream:
+        stream.write(bytes(4096))
+    assert [header for _, header, _ in read_segment(place.segment)] == [{"n": 0}]

@@ -1,20 +1,27 @@
 """The outbox against a model: whatever order things happen in, and whoever dies in between, nothing is lost or doubled.
 
-A crash is a worker that forgets its claims, or an accept that is repeated because its answer was lost.
+A crash is a worker that forgets its claims, or an accept that is repeated because its answer was lost. A queue that
+forgets everything is rebuilt from the journals that accepting and delivering leave behind.
 """
 
 import asyncio
 from collections import Counter
 from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import fakeredis
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, precondition, rule
 
+from outbox.journal import Journal
 from outbox.message import Attempt, Outcome
 from outbox.queue import Cancel, Outbox
+from outbox.rebuild import Rebuild
+from outbox.receipt import Receipt, key_of
 from outbox.states import ENDED, WAITING, State
+from runtime.clock import to_ms
 from runtime.settings import Settings
 from tests.fixtures.mail import NOON, a_submission, an_entry
 
@@ -32,8 +39,15 @@ class OutboxMachine(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.runner = asyncio.Runner()
-        self.redis = fakeredis.FakeAsyncRedis()
-        self.outbox = Outbox(self.redis, SETTINGS)
+        self.folder = TemporaryDirectory()
+        self.settings = SETTINGS.model_copy(update={"data_dir": Path(self.folder.name)})
+        self.server = fakeredis.FakeServer()
+        self.redis = fakeredis.FakeAsyncRedis(server=self.server)
+        self.outbox = Outbox(self.redis, self.settings)
+        self.run(self.outbox.look())
+        self.journal = Journal(self.settings.data_dir / "journal" / "all-1")
+        self.messages = {}  # message id -> the message
+        self.tried = set()  # deliveries with a settled attempt
         self.now = NOON
         self.model = {}  # message id -> list of states
         self.tokens = {}  # delivery id -> the newest claim, while it holds the lease
@@ -45,7 +59,9 @@ class OutboxMachine(RuleBasedStateMachine):
 
     def teardown(self):
         self.run(self.redis.aclose())
+        self.run(self.journal.close())
         self.runner.close()
+        self.folder.cleanup()
 
     @rule(target=mails, domains=st.lists(st.sampled_from(LANES), min_size=1, max_size=4), later=st.booleans())
     def accept(self, domains, later):
@@ -53,6 +69,8 @@ class OutboxMachine(RuleBasedStateMachine):
         mail = a_submission(*(f"{n}@{d}" for n, d in enumerate(domains)), now=self.now, scheduled_at=scheduled_at)
         (reply,) = self.run(self.outbox.append([an_entry(mail).arguments(self.now)]))
         assert reply == [b"stored", 1]
+        self.journal.write(*an_entry(mail).record(confirmed=True))
+        self.messages[mail.message.id] = mail.message
         self.model[mail.message.id] = [State.SCHEDULED if later else State.QUEUED] * len(domains)
         self.events += 1
         return mail
@@ -73,20 +91,17 @@ class OutboxMachine(RuleBasedStateMachine):
                 assert states[recipient] in WAITING
                 states[recipient] = State.SENDING
             self.tokens[claim.delivery_id] = claim
+            self.journal.write({"kind": "begun", "key": key_of(claim)})
         return multiple(*taken)
 
     @rule(claim=consumes(claims), verdicts=st.lists(VERDICTS, min_size=4, max_size=4))
     def settle(self, claim, verdicts):
         outcomes = tuple(Outcome(r, verdicts[r]) for r in claim.recipients)
-        done = self.run(
-            self.outbox.settle(
-                claim,
-                Attempt(self.now, "mx", outcomes),
-                worker="w",
-                now=self.now,
-                next_attempt_at=self.now + timedelta(seconds=30),
-            )
-        )
+        attempt, again_at = Attempt(self.now, "mx", outcomes), self.now + timedelta(seconds=30)
+        if self.tokens.get(claim.delivery_id) == claim:  # a fenced worker has held back before the dot
+            self.journal.write(Receipt(claim, attempt, self.now, again_at).header())
+            self.tried.add(claim.delivery_id)
+        done = self.run(self.outbox.settle(claim, attempt, worker="w", now=self.now, next_attempt_at=again_at))
         assert done is (self.tokens.get(claim.delivery_id) == claim)
         if done:
             del self.tokens[claim.delivery_id]
@@ -145,6 +160,31 @@ class OutboxMachine(RuleBasedStateMachine):
             assert answer is Cancel.CANCELLED
             self.model[mail.message.id] = [State.CANCELLED] * len(states)
             self.events += 1
+            self.journal.write({"kind": "cancelled", "id": mail.message.id, "at": to_ms(self.now)})
+
+    @precondition(lambda self: self.messages)
+    @rule()
+    def lose_the_queue_and_rebuild(self):
+        """FLUSHALL, and then everything is where it was; what was being sent, or was held, waits again."""
+        self.run(self.redis.flushall())
+        assert not self.run(self.outbox.look())
+        self.now += timedelta(seconds=1)
+        with fakeredis.FakeRedis(server=self.server) as blocking:
+            assert Rebuild(blocking, self.settings, now=self.now).run(patience=0.0).needed
+            assert not Rebuild(blocking, self.settings, now=self.now).run().needed
+        self.tokens.clear()
+        self.events = int(self.run(self.redis.get("{model}:seq")))
+        for message_id, message in self.messages.items():
+            for delivery in message.deliveries():
+                for recipient in delivery.recipients:
+                    if self.model[message_id][recipient] not in ENDED:
+                        self.model[message_id][recipient] = self._waits(message, delivery)
+
+    def _waits(self, message, delivery):
+        if f"{message.id}/{delivery.index}" in self.tried:
+            return State.DEFERRED
+        later = message.scheduled_at is not None and message.scheduled_at > self.now
+        return State.SCHEDULED if later else State.QUEUED
 
     def _back(self, claim, state):
         del self.tokens[claim.delivery_id]

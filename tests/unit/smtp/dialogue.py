@@ -10,7 +10,8 @@ from types import TracebackType
 from typing import Self
 
 from outbox.accept import Accepted, Submission
-from outbox.errors import IdempotencyConflict, KeyUnknown
+from outbox.door import Door
+from outbox.errors import IdempotencyConflict, KeyUnknown, Unavailable
 from outbox.ids import Idempotency, derive_ids, new_id
 from outbox.policy import ApiKey, Permission
 from runtime.settings import Settings
@@ -31,14 +32,23 @@ MAIL = b"From: Ann <ann@sender.example>\r\nTo: bob@dest.example\r\nSubject: Hell
 
 
 class RememberingAcceptor:
-    """Takes what it is given, in memory. `fault` is raised instead; with `gate` set, it waits for the gate."""
+    """Takes what it is given, in memory; with `gate` set, it waits for the gate.
+
+    `fault` is raised instead, `full` already at MAIL.
+    """
 
     def __init__(self) -> None:
         self.taken: list[Submission] = []
         self.fault: Exception | None = None
+        self.full: Unavailable | None = None
         self.gate: asyncio.Event | None = None
         self.begun = asyncio.Event()
+        self.door = Door(Settings())
         self._uses: dict[str, tuple[Idempotency, tuple[str, ...]]] = {}
+
+    def demand(self) -> None:
+        if self.full is not None:
+            raise self.full
 
     def mint(self, count: int, idempotency: Idempotency | None = None) -> tuple[str, ...]:
         if idempotency is None:

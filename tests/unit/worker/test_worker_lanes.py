@@ -40,6 +40,14 @@ def test_a_failing_lane_pauses_longer_and_longer():
     assert pauses.next_end(now=now) == PAUSE_FIRST
 
 
+def test_channels_that_lose_a_hop_together_count_as_one_failure():
+    """Ten connections that are cut in one moment are no ten failures, or a hop away for a second waits for a minute."""
+    pauses = Pauses()
+    for n in range(10):
+        pauses.failed("a", now=n / 1000)
+    assert pauses.over("a", now=PAUSE_FIRST)
+
+
 def test_an_empty_lane_pauses_for_a_moment():
     """A lane on which other workers are busy is not asked in a tight loop."""
     pauses = Pauses()

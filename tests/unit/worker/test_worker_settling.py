@@ -95,10 +95,10 @@ async def test_receipts_are_found_until_they_are_marked(tmp_path):
     assert (found.key, found.attempt, found.next_attempt_at) == (left.key, attempt, left.next_attempt_at)
     assert found.claim.recipients == (0, 1)
     assert (found.claim.token, found.claim.attempts, found.claim.lane) == (7, 3, "one.test")
-    assert await receipts.prune() == 0
+    assert await receipts.prune(newest=0, archived=0) == 0
     receipts.settled([found])
     receipts.mark()
-    assert await receipts.prune() == 1
+    assert await receipts.prune(newest=0, archived=0) == 1
     await journal.close()
     journal = Journal(tmp_path)
     assert Receipts(journal).left_behind() == ([], set())
@@ -132,7 +132,7 @@ async def test_a_record_that_cannot_be_read_is_kept_for_a_person(tmp_path):
     journal = Journal(tmp_path)
     receipts = Receipts(journal)
     assert receipts.left_behind() == ([], set())
-    assert await receipts.prune() == 0
+    assert await receipts.prune(newest=0, archived=0) == 0
     await journal.close()
 
 
@@ -148,7 +148,7 @@ async def test_spent_segments_are_removed_while_working(tmp_path):
         receipts.write(receipt)
         receipts.settled([receipt])
         await receipts.sync()
-    assert await receipts.prune() > 2
+    assert await receipts.prune(newest=0, archived=0) > 2
     assert journal.segments()[0].name == "00000001.log"
     assert len(journal.segments()) == 2
     await journal.close()

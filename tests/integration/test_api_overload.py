@@ -1,0 +1,71 @@
+"""More requests than can be taken: a few wait, the rest hear 429 at once, and nothing is read or parsed for them."""
+
+import asyncio
+from datetime import timedelta
+
+import httpx
+import pytest
+
+from tests.fixtures.api_stack import MAIL, running
+from tests.fixtures.waiting import until
+
+
+@pytest.fixture
+async def narrow(settings):
+    """A send API with one place, and one to wait in; the place can be held."""
+    changes = {"accept_places": 1, "accept_waiting": 1, "accept_wait": timedelta(seconds=10), "accept_bytes": 200_000}
+    async with running(settings.model_copy(update=changes), with_control=False) as api:
+        yield api
+
+
+async def test_the_excess_is_refused_at_once(narrow):
+    """One waits and is served, the next is told to come again, before its body is looked at."""
+    door = narrow.parts.acceptor.door
+    async with door.place():
+        waiting = asyncio.create_task(narrow.client.post("/emails", json=MAIL))
+        await until(lambda: door.is_full)
+        answer = await narrow.client.post("/emails", content=b"{")
+        assert answer.status_code == 429
+        assert answer.headers["retry-after"] == "1"
+        assert answer.json() == {
+            "statusCode": 429,
+            "name": "rate_limit_exceeded",
+            "message": "Too many requests at once. Try again later.",
+        }
+        assert (await narrow.client.get("/backlog")).status_code == 200, "only sending is refused"
+    assert (await waiting).status_code == 200
+    assert (await narrow.client.get(f"/emails/{(await waiting).json()['id']}")).status_code == 200
+
+
+async def test_slow_senders_hold_no_place(narrow):
+    """A place is taken with the last octet of the body: a client that trickles keeps nobody out."""
+    go_on = asyncio.Event()
+
+    async def pieces():
+        yield b'{"from": "Acme <on@acme.test>", '
+        await go_on.wait()
+        yield b'"to": "you@there.test", "subject": "Slow", "text": "Hi"}'
+
+    slow = asyncio.create_task(narrow.client.post("/emails", content=pieces()))
+    for _ in range(5):
+        assert (await narrow.client.post("/emails", json=MAIL)).status_code == 200
+    go_on.set()
+    assert (await slow).status_code == 200
+
+
+async def test_large_bodies_share_a_budget(narrow):
+    """Octets in memory are bounded over all requests, and given back when one is over."""
+    body = b'{"text": "' + b"x" * 400_000
+    answer = await narrow.client.post("/emails", content=body)
+    assert answer.status_code == 429
+    await until(lambda: narrow.parts.acceptor.door.octets.used == 0)
+    assert (await narrow.client.post("/emails", json=MAIL)).status_code == 200
+
+
+async def test_a_client_that_leaves_gives_its_place_back(narrow):
+    """Whatever became of the waiting one, the next is served."""
+    door = narrow.parts.acceptor.door
+    async with door.place():
+        with pytest.raises(httpx.ReadTimeout):
+            await narrow.client.post("/emails", json=MAIL, timeout=0.2)
+    assert (await narrow.client.post("/emails", json=MAIL)).status_code == 200

@@ -1,0 +1,203 @@
+"""The archive in a folder and in an S3-compatible store: verified before anything is let go, pruned when it may be."""
+
+import os
+from datetime import timedelta
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from outbox.archive import Archive, archive_once
+from outbox.archive_prune import prune_archive
+from outbox.archive_store import open_store
+from outbox.archive_store_folder import FolderStore
+from outbox.errors import ArchiveUnavailable, Gap
+from outbox.queue import Outbox
+from outbox.stream import EventSource, Progress
+from runtime import clock
+from runtime.connections import redis_async, redis_sync
+from tests.fixtures.mail import NOON, a_submission, an_attempt, an_entry
+
+MUCH_LATER = NOON + timedelta(hours=1)
+BUCKET = "mail-archive"
+
+
+@pytest.fixture(scope="module")
+def s3_endpoint():
+    """A local server of the S3 API."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ACCESS_KEY_ID", "test")
+        environment.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        server.start()
+        _, port = server.get_host_and_port()
+        url = f"http://127.0.0.1:{port}"
+        boto3.client("s3", endpoint_url=url).create_bucket(Bucket=BUCKET)
+        yield url
+        server.stop()
+
+
+@pytest.fixture(params=["folder", "s3"])
+def archived(request, settings):
+    """Settings with an archive of each kind."""
+    if request.param == "folder":
+        return settings
+    endpoint = request.getfixturevalue("s3_endpoint")
+    url = f"s3://{BUCKET}/{settings.queue_prefix}/events"
+    return settings.model_copy(update={"archive_url": url, "archive_endpoint": endpoint})
+
+
+@pytest.fixture
+def tail(settings):
+    with redis_sync(settings) as client:
+        yield client
+
+
+async def deliver(settings, count):
+    """`count` messages, accepted and delivered: two events each."""
+    redis = redis_async(settings, timeout=5)
+    outbox = Outbox(redis, settings)
+    mails = [a_submission("ann@one.test", content=b"Subject: %d\r\n\r\nHi\r\n" % n) for n in range(count)]
+    await outbox.append([an_entry(*mails).arguments(NOON)])
+    for claim in await outbox.claim("one.test", channel="w#1", limit=count, now=NOON):
+        await outbox.settle(claim, an_attempt(claim), worker="w", now=NOON, next_attempt_at=None)
+    await redis.aclose()
+    return mails
+
+
+def test_a_store_keeps_what_it_is_given(archived):
+    """Names in order, from a name on; what is not there is None; deleting twice is fine."""
+    store = open_store(archived)
+    assert list(store.names()) == []
+    for name in ("events-2.gz", "events-1.gz", "events-3.gz"):
+        store.put(name, name.encode())
+    assert list(store.names()) == ["events-1.gz", "events-2.gz", "events-3.gz"]
+    assert list(store.names("events-1.gz")) == ["events-2.gz", "events-3.gz"]
+    assert store.get("events-2.gz") == b"events-2.gz"
+    assert store.get("events-4.gz") is None
+    assert abs(store.written_at("events-2.gz") - clock.now()) < timedelta(minutes=1)
+    assert store.written_at("events-4.gz") is None
+    store.delete("events-2.gz")
+    store.delete("events-2.gz")
+    assert list(store.names()) == ["events-1.gz", "events-3.gz"]
+
+
+async def test_the_recorder_reads_back_what_left_the_queue(archived, tail):
+    """Over several segments, with contents, also by a reader that listed the archive before the last one came."""
+    source = EventSource(tail, archived)
+    mails = []
+    for _ in range(3):
+        mails += await deliver(archived, 2)
+        assert archive_once(tail, archived, now=MUCH_LATER) == 4
+        tail.xtrim(f"{{{archived.queue_prefix}}}:events", maxlen=0)
+        read, after = [], 0
+        while some := source.read(after, 3):
+            read += some
+            after = some[-1].event.number
+    assert [r.event.number for r in read] == list(range(1, 13))
+    assert [r.content for r in read if r.event.kind == "accepted"] == [m.content for m in mails]
+    assert source.read(12, 10) == []
+
+
+async def test_what_was_not_read_back_is_not_let_go(archived, tail, monkeypatch):
+    """Of what a store gives back otherwise than it was given, nothing is trimmed and no content leaves."""
+    mails = await deliver(archived, 2)
+    store = type(open_store(archived))
+    with monkeypatch.context() as broken:
+        broken.setattr(store, "get", lambda *_: b"something else")
+        assert archive_once(tail, archived, now=MUCH_LATER) == 0
+    prefix = f"{{{archived.queue_prefix}}}"
+    assert tail.xlen(f"{prefix}:events") == 4
+    assert tail.get(f"{prefix}:c:{mails[0].message.id}") == mails[0].content
+    assert not tail.get(f"{prefix}:archived")
+
+
+async def test_an_archive_that_is_away_costs_memory_and_no_mail(archived, tail):
+    """Nothing leaves the queue while nobody takes it; when the archive is back it goes on where it was."""
+    url = "s3://bucket-that-nobody-made" if archived.archive_url else "/proc/nowhere"
+    await deliver(archived, 2)
+    assert archive_once(tail, archived.model_copy(update={"archive_url": url}), now=MUCH_LATER) == 0
+    assert archive_once(tail, archived, now=MUCH_LATER) == 4
+
+
+async def test_an_archive_that_was_written_and_not_noted(archived, tail):
+    """Killed between the segment and the note, the chore believes the store and writes no event twice."""
+    await deliver(archived, 2)
+    archive_once(tail, archived, now=MUCH_LATER)
+    tail.delete(f"{{{archived.queue_prefix}}}:archived")
+    assert archive_once(tail, archived, now=MUCH_LATER) == 0
+    assert tail.get(f"{{{archived.queue_prefix}}}:archived") == b"4"
+    assert len(Archive.open(archived).segments()) == 1
+
+
+async def test_a_damaged_segment_is_named(archived, tail):
+    """What does not have the hash of its name is a gap, and so is a segment that somebody deleted."""
+    await deliver(archived, 1)
+    archive_once(tail, archived, now=MUCH_LATER)
+    archive = Archive.open(archived)
+    (segment,) = archive.segments()
+    octets = bytearray(archive.store.get(segment.name))
+    octets[20] ^= 1
+    archive.store.put(segment.name, bytes(octets))
+    with pytest.raises(Gap, match="damaged"):
+        archive.read(0, 10)
+    archive.segments()
+    archive.store.delete(segment.name)
+    with pytest.raises(Gap, match="gone"):
+        archive.read(0, 10)
+    assert archive.read(0, 10) == []
+
+
+async def test_heavy_contents_do_not_wait(settings, tail):
+    """Contents lie in memory until they are archived, so megabytes of them are archived at once."""
+    redis = redis_async(settings, timeout=5)
+    outbox = Outbox(redis, settings)
+    await outbox.append([an_entry(a_submission(content=b"x" * 3_000_000)).arguments(NOON)])
+    assert archive_once(tail, settings, now=NOON) == 0
+    for _ in range(3):
+        await outbox.append([an_entry(a_submission(content=b"x" * 3_000_000)).arguments(NOON)])
+    assert archive_once(tail, settings, now=NOON) == 4
+    await redis.aclose()
+
+
+async def test_old_segments_go_once_they_are_recorded(settings, tail):
+    """Older than the retention and in the history: deleted from the oldest on. The newest always stays."""
+    folder = settings.data_dir / "archive"
+    for _ in range(4):
+        await deliver(settings, 1)
+        archive_once(tail, settings, now=MUCH_LATER)
+    names = [segment.name for segment in Archive(folder).segments()]
+    for name in (*names[:2], names[3]):
+        os.utime(folder / name, (1, 1))
+    now = clock.now()
+    assert prune_archive(tail, settings, now=now) == 0, "the history has none of it"
+    Progress(tail, settings).publish(8, "ok")
+    assert prune_archive(tail, settings, now=now) == 0, "looked an hour ago at most"
+    tail.delete(f"{{{settings.queue_prefix}}}:archive_pruned")
+    assert prune_archive(tail, settings, now=now) == 2
+    assert [segment.name for segment in Archive(folder).segments()] == names[2:]
+    for name in names[2:]:
+        os.utime(folder / name, (1, 1))
+    tail.delete(f"{{{settings.queue_prefix}}}:archive_pruned")
+    assert prune_archive(tail, settings, now=now) == 1
+    assert [segment.name for segment in Archive(folder).segments()] == names[3:]
+    tail.xtrim(f"{{{settings.queue_prefix}}}:events", maxlen=0)
+    with pytest.raises(Gap, match="event 1 is missing"):
+        EventSource(tail, settings).read(0, 10)
+
+
+def test_without_boto3_a_folder_is_enough(settings, tmp_path):
+    """Where no s3:// is asked for, its library is not loaded; an unset URL is a folder beside the journals."""
+    assert isinstance(open_store(settings), FolderStore)
+    elsewhere = open_store(settings.model_copy(update={"archive_url": str(tmp_path / "else")}))
+    assert isinstance(elsewhere, FolderStore)
+    assert elsewhere.folder == tmp_path / "else"
+
+
+async def test_an_unreachable_store_is_told_in_our_words(settings):
+    """No exception of the library leaves the store."""
+    endpoint = "http://127.0.0.1:1"
+    store = open_store(settings.model_copy(update={"archive_url": "s3://b/p", "archive_endpoint": endpoint}))
+    with pytest.raises(ArchiveUnavailable):
+        store.get("events-1.gz")
