@@ -29,7 +29,7 @@ _QUEUE = frozenset({Own.VALKEY})
 _DATABASE = frozenset({Own.POSTGRES})
 
 _OUTAGE = Load(4_000, 80)  # 50 s, of which 20 s are the fault
-_ROUNDS = Load(6_000, 120)
+_ROUNDS = Load(4_800, 120)
 _KILLS = Load(3_600, 60)
 
 DRILLS: Mapping[str, Entry] = {
@@ -81,7 +81,7 @@ DRILLS: Mapping[str, Entry] = {
     "worker-steps": Entry("the worker dies at each step of a delivery", at_steps(), Load(1_600, 60)),
     "kill-each": Entry("kill -9 of every process in turn", drill(processes.kill_each, _KILLED), Load(2_400, 60)),
     "process-kills": Entry(
-        "kill -9 of any process at random", drill(processes.kill_at_random, _KILLED), Load(12_000, 50)
+        "kill -9 of any process at random", drill(processes.kill_at_random, _KILLED), Load(10_000, 50)
     ),
     "overload": Entry(
         "three times what the API can do, by HTTP alone",

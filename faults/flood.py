@@ -57,7 +57,7 @@ class Flood:
         return Answer(begun_at, ended_at, status)
 
     async def _exchange(self, number: int) -> tuple[int, bytes]:
-        """A kept connection may have been closed meanwhile: then, and only then, the mail is sent again, with its key."""
+        """A kept connection may have been closed meanwhile: only then the mail is sent again, under its key."""
         if self._idle:
             try:
                 return await self._over(*self._idle.pop(), number)

@@ -8,7 +8,7 @@ from faults.drill import Drill
 from faults.troubles.database import modes
 
 KILLABLE = ("api", "smtp", "worker-1", "valkey", "recorder", "control", "mailbox", "chores", "ticker")
-_PAUSE = 0.6  # seconds between two kills, on average: some hit a process that is still starting
+_PAUSE = 0.5  # seconds between two kills, on average: some hit a process that is still starting
 
 
 async def kill_each(drill: Drill) -> None:
