@@ -7,7 +7,6 @@ peak, to see how soon all is well again. The load comes from another process tha
 import asyncio
 import resource
 import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter, deque
@@ -263,4 +262,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
