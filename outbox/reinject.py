@@ -115,13 +115,11 @@ class Reinjector:
             return None
 
 
-def unconfirmed(journal: Journal) -> list[Place]:
-    """Places of accepts that were neither confirmed when written nor marked so later."""
-    return [place for place, _ in _unconfirmed_since(journal)]
-
-
 def _unconfirmed_since(journal: Journal) -> list[tuple[Place, float]]:
-    """The same, with the Unix time at which the first message of each was made."""
+    """Accepts that were neither confirmed when written nor marked so later.
+
+    The place of each, and the Unix time at which its first message was made.
+    """
     open_places: dict[tuple[str, ...], tuple[Place, float]] = {}
     for place, header, _ in journal.replay():
         if header["kind"] == "accepted" and not header["confirmed"]:

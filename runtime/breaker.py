@@ -14,21 +14,17 @@ class Breaker:
     def __init__(self, pause: timedelta, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._pause = pause.total_seconds()
         self._clock = clock
-        self._opened_at: float | None = None
+        self._open = False
         self._next_trial = 0.0
 
     @property
     def is_open(self) -> bool:
         """Whether the last real call failed."""
-        return self._opened_at is not None
-
-    def open_for(self) -> float:
-        """Seconds since it opened, 0 when closed."""
-        return 0.0 if self._opened_at is None else self._clock() - self._opened_at
+        return self._open
 
     def allow(self) -> bool:
         """Whether a call may go to the store now; when open, true once per pause (the trial)."""
-        if self._opened_at is None:
+        if not self._open:
             return True
         now = self._clock()
         if now < self._next_trial:
@@ -38,11 +34,9 @@ class Breaker:
 
     def succeeded(self) -> None:
         """A real call worked: close."""
-        self._opened_at = None
+        self._open = False
 
     def failed(self) -> None:
         """A real call failed: open, or stay open until the next trial."""
-        now = self._clock()
-        if self._opened_at is None:
-            self._opened_at = now
-        self._next_trial = now + self._pause
+        self._open = True
+        self._next_trial = self._clock() + self._pause

@@ -1,12 +1,8 @@
 """A worker dies at each step of a delivery: nothing is lost, and what comes twice is bounded and flagged."""
 
 import asyncio
-import os
 import signal
-import subprocess
-import sys
 from collections import Counter
-from contextlib import contextmanager
 
 import pytest
 
@@ -18,39 +14,17 @@ from runtime.connections import redis_async, redis_sync
 from tests.fixtures.mail import a_submission, an_entry
 from tests.fixtures.next_hop import NextHop
 from tests.fixtures.waiting import until
+from tests.fixtures.worker_process import DRAIN, running
 from worker.failpoint import VARIABLE, Step, armed
 from worker.ticker import Ticker
 
 MAILS = 24
 PASSAGE = 7
-DRAIN = (
-    "from runtime.settings import Settings; from runtime import logs; from worker import process; "
-    "s = Settings(); logs.setup(s, 'test'); process.run(s, 'drain')"
-)
 
 
-@contextmanager
 def a_worker(settings, log, **variables):
-    """A worker process; killed at the end unless it has ended."""
-    environment = {
-        **os.environ,
-        "NIGHTMAIL_DATA_DIR": str(settings.data_dir),
-        "NIGHTMAIL_REDIS_URL": settings.redis_url.get_secret_value(),
-        "NIGHTMAIL_QUEUE_PREFIX": settings.queue_prefix,
-        "NIGHTMAIL_NODE": settings.node,
-        "NIGHTMAIL_ROUTE": "mailbox",
-        "NIGHTMAIL_MAILBOX_SMTP_PORT": str(settings.mailbox_smtp_port),
-        "NIGHTMAIL_LANE_CONNECTIONS": "1",
-        "NIGHTMAIL_CLAIM_BATCH": "2",
-        **variables,
-    }
-    with log.open("ab") as stream:
-        process = subprocess.Popen([sys.executable, "-c", DRAIN], env=environment, stderr=stream, stdout=stream)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
+    """A worker process that claims two mails at a time."""
+    return running(DRAIN, settings, log, NIGHTMAIL_CLAIM_BATCH="2", **variables)
 
 
 @pytest.fixture

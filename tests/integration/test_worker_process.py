@@ -1,11 +1,7 @@
 """Worker and ticker as real processes: RQ's ticks lend the drain its time, and no signal loses mail."""
 
 import asyncio
-import os
 import signal
-import subprocess
-import sys
-from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
@@ -20,36 +16,9 @@ from runtime.connections import redis_async, redis_sync
 from tests.fixtures.mail import a_submission, an_entry
 from tests.fixtures.next_hop import NextHop
 from tests.fixtures.waiting import until
+from tests.fixtures.worker_process import CHORE, DRAIN, TICKER, running
 from worker.ticker import Ticker
 from worker.ticks import CHORES, queue
-
-RUN = "from runtime.settings import Settings; from runtime import logs; s = Settings(); logs.setup(s, 'test'); "
-DRAIN = RUN + "from worker import process; process.run(s, 'drain')"
-CHORE = RUN + "from worker import process; process.run(s, 'chores')"
-TICKER = RUN + "from worker import ticker; ticker.run(s)"
-
-
-@contextmanager
-def running(code, settings, log):
-    """A process of ours; killed at the end unless it has ended."""
-    environment = {
-        **os.environ,
-        "NIGHTMAIL_DATA_DIR": str(settings.data_dir),
-        "NIGHTMAIL_REDIS_URL": settings.redis_url.get_secret_value(),
-        "NIGHTMAIL_QUEUE_PREFIX": settings.queue_prefix,
-        "NIGHTMAIL_NODE": settings.node,
-        "NIGHTMAIL_ROUTE": "mailbox",
-        "NIGHTMAIL_MAILBOX_SMTP_PORT": str(settings.mailbox_smtp_port),
-        "NIGHTMAIL_LANE_CONNECTIONS": "1",
-        "NIGHTMAIL_DRAIN_SLICE": str(settings.drain_slice.total_seconds()),
-    }
-    with log.open("ab") as stream:
-        process = subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=stream, stdout=stream)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
 
 
 @pytest.fixture
