@@ -69,8 +69,19 @@ class Policy:
         """Whether mail from this domain is taken: it is verified, or nobody asks."""
         if not self._settings.verified_domains_only:
             return True
-        known = self._snapshot.objects.get(f"domain/{domain.lower()}")
+        known = self.get("domain", domain.lower())
         return bool(known and known["verified"])
+
+    def get(self, kind: str, name: str) -> dict[str, Any] | None:
+        """One policy object of the snapshot in force."""
+        found: dict[str, Any] | None = self._snapshot.objects.get(f"{kind}/{name}")
+        return found
+
+    def all(self, kind: str) -> dict[str, dict[str, Any]]:
+        """The objects of one kind by name."""
+        begin = f"{kind}/"
+        objects = self._snapshot.objects.items()
+        return {name.removeprefix(begin): value for name, value in objects if name.startswith(begin)}
 
     async def refresh(self) -> None:
         """Fetch the queue's snapshot if it changed. Failures and damaged snapshots leave the one in force."""

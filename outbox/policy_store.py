@@ -53,12 +53,12 @@ class PolicyStore:
 
     async def list_keys(self) -> list[ApiKey]:
         """All keys in force, oldest first."""
-        keys = [ApiKey.from_dict(value) for name, value in (await self._all()).items() if name.startswith("api_key/")]
+        keys = [ApiKey.from_dict(value) for value in (await self.all("api_key")).values()]
         return sorted((key for key in keys if not key.revoked), key=lambda key: key.created_at)
 
     async def revoke_key(self, key_id: str) -> bool:
         """End a key for good. False: there is no such key in force. The mark stays, so that a loss shows as a loss."""
-        value = (await self._all()).get(f"api_key/{key_id}")
+        value = await self.get("api_key", key_id)
         if value is None or value.get("revoked"):
             return False
         await self._put_key(replace(ApiKey.from_dict(value), revoked=True))
@@ -66,17 +66,30 @@ class PolicyStore:
 
     async def set_domain(self, name: str, *, verified: bool) -> None:
         """Say whether mail may be sent from a domain."""
-        await self._put("domain", name.lower(), {"name": name.lower(), "verified": verified})
+        await self.put("domain", name.lower(), {"name": name.lower(), "verified": verified})
+
+    async def get(self, kind: str, name: str) -> dict[str, Any] | None:
+        """One object, as the queue has it now."""
+        value: Any = await self._redis.hget(f"{self._scripts.prefix}:policy", f"{kind}/{name}")
+        return None if value is None else dict(orjson.loads(value))
+
+    async def all(self, kind: str) -> dict[str, dict[str, Any]]:
+        """The objects of one kind by name, as the queue has them now."""
+        fields: Any = await self._redis.hgetall(f"{self._scripts.prefix}:policy")
+        owned = {name.decode().partition("/"): value for name, value in fields.items()}
+        return {name: orjson.loads(value) for (its, _, name), value in owned.items() if its == kind}
+
+    async def put(self, kind: str, name: str, value: dict[str, Any], *, shown: dict[str, Any] | None = None) -> None:
+        """Set an object. The event, and so the history, has `shown`: leave every secret out of it."""
+        event = events.policy_changed(kind, name, shown or value, at=self._now())
+        await self._scripts.call("policy", f"{kind}/{name}", orjson.dumps(value), event)
+
+    async def remove(self, kind: str, name: str) -> bool:
+        """Take an object away. False: there was none."""
+        event = events.policy_changed(kind, name, None, at=self._now())
+        return bool(await self._scripts.call("policy", f"{kind}/{name}", "", event))
 
     async def _put_key(self, key: ApiKey) -> None:
         value = key.to_dict()
         shown = {name: field for name, field in value.items() if name != "digest"}
-        await self._put("api_key", key.id, value, shown=shown)
-
-    async def _put(self, kind: str, name: str, value: dict[str, Any], *, shown: dict[str, Any] | None = None) -> None:
-        event = events.policy_changed(kind, name, shown or value, at=self._now())
-        await self._scripts.call("policy", f"{kind}/{name}", orjson.dumps(value), event)
-
-    async def _all(self) -> dict[str, Any]:
-        fields: Any = await self._redis.hgetall(f"{self._scripts.prefix}:policy")
-        return {name.decode(): orjson.loads(value) for name, value in fields.items()}
+        await self.put("api_key", key.id, value, shown=shown)
