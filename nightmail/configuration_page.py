@@ -79,6 +79,8 @@ def _value(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, timedelta):
         return f"{value.total_seconds():.3f}".rstrip("0").rstrip(".")
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
     return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 

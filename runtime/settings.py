@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from runtime.networks import Network, parse_networks
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Positive = Annotated[int, Field(gt=0)]
@@ -27,6 +29,13 @@ def _seconds(value: object) -> object:
 
 
 Duration = Annotated[timedelta, BeforeValidator(_seconds)]
+
+
+def _networks(value: object) -> object:
+    return parse_networks(value) if isinstance(value, str) else value
+
+
+Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)]  # NoDecode: a list, not JSON
 
 
 class Settings(BaseSettings):
@@ -117,6 +126,11 @@ class Settings(BaseSettings):
     smtp_bare_newline: Literal["refuse", "normalise"] = Field("refuse", description="Bare CR or LF in content.")
     smtp_max_connections: Positive = Field(1000, description="Most SMTP connections of one process.")
     smtp_max_connections_per_host: Positive = Field(200, description="Most SMTP connections from one address.")
+    smtp_trusted_networks: Networks = Field(
+        (),
+        description="Networks (`10.1.0.0/16, fd00::/8`) whose clients may send without AUTH and TLS; rates and checks "
+        "of senders stay.",
+    )
     smtp_auth_tries: Positive = Field(3, description="Failed AUTH commands before 421.")
     smtp_timeout: Duration = Field(timedelta(minutes=5), description="Idle time before 421 (RFC 5321 section 4.5.3.2).")
 

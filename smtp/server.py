@@ -23,6 +23,7 @@ from smtp.metrics import CONNECTIONS, CUT_OFF
 from smtp.replies import Goodbye
 from smtp.session import SubmissionSession
 from smtp.tls import server_context
+from smtp.trust import TrustedNetworks
 
 log = get(__name__)
 
@@ -50,6 +51,7 @@ class SubmissionServer:
         self._connections = Connections(
             most=settings.smtp_max_connections, most_per_host=settings.smtp_max_connections_per_host
         )
+        self._trusted = TrustedNetworks(settings.smtp_trusted_networks)
         self._memory = Memory(MEMORY_MESSAGES * settings.max_message_bytes)
         self._welcomes: dict[asyncio.Task[None], SubmissionSession | None] = {}  # None: TLS handshake not over
         self._listeners: list[Listener] = []
@@ -78,6 +80,7 @@ class SubmissionServer:
             raise
         for listener in self._listeners:
             listener.start()
+        self._trusted.warn()
         log.info("submission.listening", host=self._settings.host, smtp=self.smtp_port, smtps=self.smtps_port)
 
     async def stop(self) -> None:
@@ -114,7 +117,7 @@ class SubmissionServer:
         self._welcomes[task] = None
         CONNECTIONS.inc()
         try:
-            self._welcomes[task] = session = await self._session(tls, connection, implicit=implicit)
+            self._welcomes[task] = session = await self._session(tls, connection, host, implicit=implicit)
             await session.conversation()
         except OSError as failure:  # the TLS handshake came to nothing
             log.debug("submission.handshake_failed", peer=host, reason=type(failure).__name__)
@@ -123,8 +126,12 @@ class SubmissionServer:
             self._connections.leave(host)
             del self._welcomes[task]
 
-    async def _session(self, tls: ssl.SSLContext, connection: socket.socket, *, implicit: bool) -> SubmissionSession:
-        session = SubmissionSession(self._settings, self._intake, tls=tls, memory=self._memory)
+    async def _session(
+        self, tls: ssl.SSLContext, connection: socket.socket, host: str, *, implicit: bool
+    ) -> SubmissionSession:
+        session = SubmissionSession(
+            self._settings, self._intake, tls=tls, memory=self._memory, network_key=self._trusted.key_of(host)
+        )
         timeout = min(HANDSHAKE, self._settings.smtp_timeout.total_seconds())
         await asyncio.get_running_loop().connect_accepted_socket(
             lambda: session,  # the returned protocol is not always ours: uvloop gives that of the TLS layer

@@ -27,13 +27,25 @@ log = get(__name__)
 
 
 class SubmissionSession(Connection):
-    """One client's session. Replies carry enhanced status codes (RFC 2034) but for greetings, 334 and 354."""
+    """One client's session. Replies carry enhanced status codes (RFC 2034) but for greetings, 334 and 354.
 
-    def __init__(self, settings: Settings, intake: Intake, *, tls: ssl.SSLContext, memory: Memory) -> None:
+    `network_key` stands in for an API key where the client's network is trusted.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        intake: Intake,
+        *,
+        tls: ssl.SSLContext,
+        memory: Memory,
+        network_key: ApiKey | None = None,
+    ) -> None:
         super().__init__(settings, tls=tls)
         self._settings = settings
         self._intake = intake
         self._memory = memory
+        self._network_key = network_key
         self._is_extended = False
         self._key: ApiKey | None = None
         self._token = ""
@@ -46,7 +58,7 @@ class SubmissionSession(Connection):
     # Greeting
 
     async def smtp_HELO(self, argument: str) -> None:  # noqa: N802  (RFC 5321's names)
-        """RFC 5321 section 4.1.1.1. A client that greets so cannot AUTH, and so cannot send."""
+        """RFC 5321 section 4.1.1.1. A client that greets so cannot AUTH: only a trusted network's can send."""
         self._greet(argument, extended=False)
         await self.push(f"250 {self.hostname}")
 
@@ -116,28 +128,29 @@ class SubmissionSession(Connection):
 
     async def smtp_MAIL(self, argument: str) -> None:  # noqa: N802
         """RFC 5321 section 4.1.1.2, SIZE of RFC 1870, SMTPUTF8 of RFC 6531. Counts against the key's rate."""
-        key = self._check_authenticated()
+        key = self._sender()
         if self._transaction.mail_from is not None:
             raise Refused(503, "5.5.1", "Nested MAIL")
         mail = parse_mail(argument)
         if mail.size > self._settings.max_message_bytes:
             raise Refused(552, "5.3.4", f"Message larger than {self._settings.max_message_bytes} octets")
-        self._key = self._intake.still_valid(self._token, key)
-        self._intake.admit(self._key)
+        if key is self._key:
+            key = self._key = self._intake.still_valid(self._token, key)
+        self._intake.admit(key)
         self._transaction.mail_from = mail.reverse_path
         self._transaction.smtp_utf8 = mail.smtputf8
         await self.push("250 2.1.0 Ok")
 
-    def _check_authenticated(self) -> ApiKey:
-        if not self.is_encrypted:
-            raise Refused(530, "5.7.0", "STARTTLS first")
-        if self._key is None:
-            raise Refused(530, "5.7.0", "Authentication required")
-        return self._key
+    def _sender(self) -> ApiKey:
+        """Whose mail it is: the key's that logged in, else the trusted network's."""
+        key = self._key or self._network_key
+        if key is None:
+            raise Refused(530, "5.7.0", "Authentication required" if self.is_encrypted else "STARTTLS first")
+        return key
 
     async def smtp_RCPT(self, argument: str) -> None:  # noqa: N802
         """RFC 5321 section 4.1.1.3. A recipient named twice is one recipient."""
-        self._check_authenticated()
+        self._sender()
         if self._transaction.mail_from is None:
             raise Refused(503, "5.5.1", "MAIL first")
         recipients = self._transaction.rcpt_tos
@@ -150,7 +163,7 @@ class SubmissionSession(Connection):
 
     async def smtp_DATA(self, argument: str) -> None:  # noqa: N802
         """RFC 5321 section 4.1.1.4. Whatever the reply to the dot, the transaction is over."""
-        key = self._check_authenticated()
+        key = self._sender()
         if argument:
             raise Refused(501, "5.5.4", "DATA takes no argument")
         transaction = self._transaction

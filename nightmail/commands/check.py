@@ -45,6 +45,8 @@ def check(*, what: str | None) -> None:
 def _shown(value: Any) -> str:
     if isinstance(value, SecretStr):
         return "(secret)" if value.get_secret_value() else "(empty)"
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value)) or "(empty)"
     return f"{value.total_seconds():.3f} s" if isinstance(value, timedelta) else str(value)
 
 
