@@ -32,7 +32,7 @@ _DATABASE = frozenset({Own.POSTGRES})
 _OUTAGE = Load(4_000, 80)  # 50 s, of which 20 s are the fault
 _ROUNDS = Load(4_800, 120)
 _KILLS = Load(3_600, 60)
-_DISK = Load(1_500, 60)
+_DISK = Load(1_200, 60)
 
 DRILLS: Mapping[str, Entry] = {
     "database-modes": Entry("chaos switch through all its modes, SQLite", drill(database.modes, _UNHURT), _ROUNDS),
@@ -70,7 +70,7 @@ DRILLS: Mapping[str, Entry] = {
         "queue: FLUSHALL, and `nightmail rebuild queue`", drill(memory.flushed, own=_QUEUE), Load(1_800, 80)
     ),
     "disk-of-one-machine": Entry(
-        "one of two machines, with its journals", lost_disk(Asked(duplicates_per_kill=10, longest_delay=25.0)), _DISK
+        "one of two machines, with its journals", lost_disk(Asked(duplicates_per_kill=10, longest_delay=10.0)), _DISK
     ),
     "worker-killed": Entry(
         "the only worker: kill -9 again and again",

@@ -26,7 +26,10 @@ from faults.stores import Own, Stores, stores
 from nightmail.client_details import ClientDetails
 from nightmail.demo.own_stack import own_stack
 from nightmail.stack_folder import StackFolder, read_environment
+from outbox.journal import read_segment
 
+_HOLD = 0.5  # seconds of deliveries that get stuck
+_LEASE = "5"  # seconds, a quarter of the usual: what the lost machine had in hand is tried again after it
 _DEAD = 5.0  # seconds for killed processes to be gone
 
 
@@ -52,7 +55,7 @@ def lost_disk(asked: Asked) -> Run:
             finally:
                 if setup.logs:
                     shutil.copytree(pair.stays.log, setup.logs, dirs_exist_ok=True)
-        return Result([*figures_of(account, asked), *_audit_figures(audited, account)], drill.notes)
+        return Result([*figures_of(account, asked), *_audit_figures(audited, account), *drill.figures], drill.notes)
 
     return run
 
@@ -63,6 +66,7 @@ def _pair(life: ExitStack, held: Stores) -> _Pair:
         **held.variables(),
         "NIGHTMAIL_SECRET": secrets.token_hex(32),
         "NIGHTMAIL_ARCHIVE_URL": archive,
+        "NIGHTMAIL_LEASE": _LEASE,
     }
     stays = life.enter_context(own_stack({**variables, "NIGHTMAIL_NODE": "stays"}))
     hop = {
@@ -88,10 +92,14 @@ async def _run(drill: Drill, pair: _Pair) -> tuple[Account, dict[str, Any]]:
     async def trouble(drill: Drill) -> None:
         with drill.phase(Phase.BASELINE):
             await asyncio.sleep(drill.seconds * 0.4)
-        at = time.time()
-        await asyncio.to_thread(_vanish, pair.goes)
+        mailbox = drill.processes()["mailbox"]
+        os.kill(mailbox, signal.SIGSTOP)  # so that the machine surely has mail in hand
+        await asyncio.sleep(_HOLD)
+        at, accepted = time.time(), await asyncio.to_thread(_vanish, pair.goes)
+        os.kill(mailbox, signal.SIGCONT)
         drill.kills.append(Kill("machine", at, time.time()))
         drill.note("a machine and its disk are gone")
+        drill.figures.append(Figure("in the journals that are gone", "> 0", str(accepted), accepted > 0))
         with drill.phase(Phase.FAULT):
             await asyncio.sleep(drill.seconds * 0.5)
 
@@ -99,14 +107,19 @@ async def _run(drill: Drill, pair: _Pair) -> tuple[Account, dict[str, Any]]:
     return account, await answer_of(pair.stays, pair.variables, "audit", "--json")
 
 
-def _vanish(machine: StackFolder) -> None:
+def _vanish(machine: StackFolder) -> int:
+    """How many messages its journals said it had accepted."""
     state = machine.state() or {"pid": 0, "processes": []}
     pids = [state["pid"], *(process["pid"] for process in state["processes"] if process["pid"])]
     for pid in filter(None, pids):
         os.kill(pid, signal.SIGKILL)
+    segments = machine.data_dir.glob("journal/*/*.log")
+    headers = (header for segment in segments for _, header, _ in read_segment(segment))
+    accepted = sum(len(header["messages"]) for header in headers if header["kind"] == "accepted")
     deadline = time.monotonic() + _DEAD
     while time.monotonic() < deadline and machine.data_dir.exists():
         shutil.rmtree(machine.data_dir, ignore_errors=True)  # again: the last of them may still be writing
+    return accepted
 
 
 def _audit_figures(audited: Mapping[str, Any], account: Account) -> list[Figure]:

@@ -39,6 +39,7 @@ log = get(__name__)
 
 ACCEPTED = Counter("nightmail_accepted_messages_total", "Messages accepted, by where they were durable", ["stores"])
 
+_FIRST_LOOK = 5.0  # seconds
 _CANCEL_AGAIN = 0.1  # seconds
 
 
@@ -91,7 +92,8 @@ class Acceptor:
         await self._reinjector.start()
         await self._floors.look_at_disks()
         with suppress(*StoreError):
-            await self._memory.look(self._inlet.redis)
+            async with asyncio.timeout(_FIRST_LOOK):  # of a new machine's first look an archive is a part
+                await self._memory.look(self._inlet.redis)
         watching = self._memory.watch(self._inlet.redis)
         works = (self._pruner.run(), self._floors.run(), self._adopter.run(), watching)
         self._background = [asyncio.create_task(work) for work in works]

@@ -152,7 +152,11 @@ class Memory:
 
     async def _first(self, redis: Redis, sight: Sight) -> Remembered:
         """Nothing is remembered: a new stack, a new machine of an old one, or a machine that forgot."""
-        if not sight.mark and not sight.number and (past := await asyncio.to_thread(self._past)):
+        if not sight.mark:
+            with self._held():
+                if self.remembered is None:
+                    self._write(Remembered(_UNSURE))  # nothing is done in it while the archive is asked
+        if not sight.mark and (past := await asyncio.to_thread(self._past)):
             first = Remembered(past)
         else:
             await redis.set(self.keys[0], str(uuid4()), nx=True)
