@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 from faults.figures import Asked
 from faults.load import Load
+from faults.machines import lost_disk
 from faults.power.machine import whole
 from faults.power.many import cuts
 from faults.runs import Run, drill
 from faults.steps import at_steps
 from faults.stores import Own
-from faults.troubles import database, overload, processes, queue, workers
+from faults.troubles import database, memory, overload, processes, queue, workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ _DATABASE = frozenset({Own.POSTGRES})
 _OUTAGE = Load(4_000, 80)  # 50 s, of which 20 s are the fault
 _ROUNDS = Load(4_800, 120)
 _KILLS = Load(3_600, 60)
+_DISK = Load(1_200, 60)
 
 DRILLS: Mapping[str, Entry] = {
     "database-modes": Entry("chaos switch through all its modes, SQLite", drill(database.modes, _UNHURT), _ROUNDS),
@@ -64,6 +66,12 @@ DRILLS: Mapping[str, Entry] = {
     ),
     "redis-readonly": Entry("queue: made a replica of nobody", drill(queue.readonly, _BRIDGED, own=_QUEUE), _OUTAGE),
     "redis-busy": Entry("queue: a script without end", drill(queue.busy, _BRIDGED, own=_QUEUE), _OUTAGE),
+    "queue-flushed": Entry(
+        "queue: FLUSHALL, and `nightmail rebuild queue`", drill(memory.flushed, own=_QUEUE), Load(1_800, 80)
+    ),
+    "disk-of-one-machine": Entry(
+        "one of two machines, with its journals", lost_disk(Asked(duplicates_per_kill=10, longest_delay=10.0)), _DISK
+    ),
     "worker-killed": Entry(
         "the only worker: kill -9 again and again",
         drill(workers.killed, Asked(duplicates_per_kill=0.05, resume_p99=2.0)),

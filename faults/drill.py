@@ -40,8 +40,17 @@ Trouble = Callable[["Drill"], Coroutine[Any, Any, None]]
 class Drill:
     """The load, and what a trouble uses: `phase`, `kill`, `note`, `observer`, `processes`, `stores`."""
 
-    def __init__(self, folder: StackFolder, load: Load, stores: Stores, *, ledger: Ledger | None = None) -> None:
+    def __init__(
+        self,
+        folder: StackFolder,
+        load: Load,
+        stores: Stores,
+        *,
+        ledger: Ledger | None = None,
+        details: ClientDetails | None = None,
+    ) -> None:
         self.folder = folder
+        self._details = details  # where the clients go; None: to the stack itself
         self.load = load
         self.stores = stores
         self.ledger = ledger or Ledger(secrets.token_hex(4))
@@ -99,7 +108,7 @@ class Drill:
 
     async def run(self, trouble: Trouble) -> Account:
         """Send, break, wait until it is quiet, compare."""
-        details = ClientDetails.from_environment(read_environment(self.folder.local_env))
+        details = self._details or ClientDetails.from_environment(read_environment(self.folder.local_env))
         variables = read_environment(self.folder.stack_env)
         mailbox_url = f"http://{reachable(details.smtp_host)}:{variables['NIGHTMAIL_MAILBOX_PORT']}"
         async with (

@@ -40,13 +40,20 @@ BEGIN
         USING ERRCODE = 'insufficient_privilege', HINT = 'See `nightmail database open-window --help`.';
 END $$;
 
+-- Returns where the login is admitted, and refuses where it is not.
+CREATE OR REPLACE FUNCTION nightmail_guard.demand_window(what text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF NOT nightmail_guard.admitted() THEN
+        PERFORM nightmail_guard.refuse(what);
+    END IF;
+END $$;
+
 -- TRUNCATE has no event trigger, and DELETE neither: a trigger on each table, see arm().
 CREATE OR REPLACE FUNCTION nightmail_guard.on_rows() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF NOT nightmail_guard.admitted() THEN
-        PERFORM nightmail_guard.refuse(format('%s of %I', TG_OP, TG_TABLE_NAME));
-    END IF;
+    PERFORM nightmail_guard.demand_window(format('%s of %I', TG_OP, TG_TABLE_NAME));
     RETURN NULL;
 END $$;
 
@@ -54,9 +61,7 @@ END $$;
 CREATE OR REPLACE FUNCTION nightmail_guard.on_start() RETURNS event_trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF NOT nightmail_guard.admitted() THEN
-        PERFORM nightmail_guard.refuse(TG_TAG);
-    END IF;
+    PERFORM nightmail_guard.demand_window(TG_TAG);
 END $$;
 
 -- Tables, columns, indexes and whatever else of ours a command dropped, by whichever command.
@@ -67,10 +72,10 @@ DECLARE
 BEGIN
     FOR dropped IN SELECT * FROM pg_event_trigger_dropped_objects() WHERE NOT is_temporary LOOP
         -- A trigger or a schema has no schema_name, but its address begins with one.
-        IF coalesce(dropped.schema_name, dropped.address_names[1]) IN ('public', 'nightmail_guard')
-            AND NOT nightmail_guard.admitted()
-        THEN
-            PERFORM nightmail_guard.refuse(format('%s of %s %s', TG_TAG, dropped.object_type, dropped.object_identity));
+        IF coalesce(dropped.schema_name, dropped.address_names[1]) IN ('public', 'nightmail_guard') THEN
+            PERFORM nightmail_guard.demand_window(
+                format('%s of %s %s', TG_TAG, dropped.object_type, dropped.object_identity)
+            );
         END IF;
     END LOOP;
 END $$;
@@ -83,20 +88,34 @@ DECLARE
     changed record;
 BEGIN
     FOR changed IN SELECT * FROM pg_event_trigger_ddl_commands() WHERE command_tag <> 'REINDEX' LOOP
-        IF (changed.schema_name IN ('public', 'nightmail_guard')
-                OR changed.command_tag = 'ALTER SCHEMA'
-                OR changed.classid IN ('pg_rewrite'::regclass, 'pg_trigger'::regclass, 'pg_policy'::regclass)
-                OR EXISTS (
-                    SELECT FROM pg_class
-                    WHERE changed.classid = 'pg_class'::regclass AND oid = changed.objid
-                        AND relowner = 'nightmail_owner'::regrole
-                ))
-            AND NOT nightmail_guard.admitted()
+        IF changed.schema_name IN ('public', 'nightmail_guard')
+            OR changed.command_tag = 'ALTER SCHEMA'
+            OR changed.classid IN ('pg_rewrite'::regclass, 'pg_trigger'::regclass, 'pg_policy'::regclass)
+            OR EXISTS (
+                SELECT FROM pg_class
+                WHERE changed.classid = 'pg_class'::regclass AND oid = changed.objid
+                    AND relowner = 'nightmail_owner'::regrole
+            )
         THEN
-            PERFORM nightmail_guard.refuse(format('%s of %s', changed.command_tag, changed.object_identity));
+            PERFORM nightmail_guard.demand_window(format('%s of %s', changed.command_tag, changed.object_identity));
         END IF;
     END LOOP;
 END $$;
+
+-- The connections of each login, for the recorder's alarms (history/sessions.py): how many it may hold, holds, and has
+-- left idle for two seconds. Not what they ask: pg_read_all_stats would show the queries of everybody.
+CREATE OR REPLACE FUNCTION nightmail_guard.sessions()
+RETURNS TABLE (login name, most integer, held bigint, unused bigint)
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT
+        usename,
+        CASE WHEN rolconnlimit < 0 THEN current_setting('max_connections')::integer ELSE rolconnlimit END,
+        count(*),
+        count(*) FILTER (WHERE state <> 'active' AND state_change < clock_timestamp() - interval '2 seconds')
+    FROM pg_stat_activity JOIN pg_roles ON rolname = usename
+    WHERE backend_type = 'client backend'
+    GROUP BY usename, rolconnlimit
+$$;
 
 -- Opens a window for the caller. Production asks for a ticket and for the name of the database: whoever believes to
 -- be somewhere else gives another name (February 2024).
@@ -193,6 +212,7 @@ GRANT USAGE ON SCHEMA nightmail_guard
     TO nightmail_owner, nightmail_migrate, nightmail_recorder, nightmail_control, nightmail_readonly;
 GRANT SELECT ON nightmail_guard.identity, nightmail_guard.window
     TO nightmail_owner, nightmail_migrate, nightmail_recorder, nightmail_control, nightmail_readonly;
+GRANT EXECUTE ON FUNCTION nightmail_guard.sessions() TO nightmail_recorder;
 GRANT EXECUTE ON FUNCTION nightmail_guard.sweep()
     TO nightmail_migrate, nightmail_recorder, nightmail_control, nightmail_readonly;
 GRANT EXECUTE ON FUNCTION

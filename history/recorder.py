@@ -22,6 +22,7 @@ from history.engine import Database
 from history.installation import Installation
 from history.recording import Recording
 from history.report import Report
+from history.sessions import SessionWatch
 from outbox.errors import Gap
 from outbox.stream import EventSource, Progress, Recorded
 from runtime import clock, logs
@@ -168,6 +169,8 @@ def run(settings: Settings) -> None:
     recording = Recording(
         recorder, wait=source.wait, report=report, stop=stop, may_mend=lambda: chaos.get().mode is not Mode.DROPPED
     )
+    watch = SessionWatch.of(database)
+    threading.Thread(target=watch.run, args=(stop,), name="sessions", daemon=True).start()
     with report:
         recording.run()
     database.close()

@@ -89,6 +89,8 @@ class Recording:
             self._stop.wait(_GATHER)
 
     def _database_failed(self, error: SQLAlchemyError) -> None:
+        if schema.is_missing(error):
+            self._recorder.checkpoint = 0  # what was recorded is gone with the tables
         if not (schema.is_missing(error) and self._may_mend()):
             self._failed(RecorderState.WAITING, words(error))
             return

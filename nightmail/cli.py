@@ -12,6 +12,8 @@ _COMMANDS = {
     "send": "send",
     "mailbox": "mailbox",
     "backlog": "backlog",
+    "held": "held",
+    "redrive": "held",
     "audit": "audit",
     "chaos": "chaos",
     "key": "policy",

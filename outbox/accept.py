@@ -15,6 +15,7 @@ from typing import Any, Literal
 from prometheus_client import Counter
 from redis.exceptions import ResponseError
 
+from outbox.adopt import Adopter
 from outbox.blind import BlindKeys
 from outbox.door import Door
 from outbox.entry import Entry, FirstUse, Submission
@@ -38,6 +39,7 @@ log = get(__name__)
 
 ACCEPTED = Counter("nightmail_accepted_messages_total", "Messages accepted, by where they were durable", ["stores"])
 
+_FIRST_LOOK = 5.0  # seconds
 _CANCEL_AGAIN = 0.1  # seconds
 
 
@@ -72,6 +74,7 @@ class Acceptor:
         self._blind = BlindKeys()
         self._running: set[asyncio.Task[Any]] = set()
         self._pruner = Pruner(inlet.redis, journal, self._reinjector, settings)
+        self._adopter = Adopter(inlet, settings)
         self._memory = Memory(settings)
         self._floors = floors or Floors(inlet.redis, settings)
         self.door = Door(settings)
@@ -89,9 +92,11 @@ class Acceptor:
         await self._reinjector.start()
         await self._floors.look_at_disks()
         with suppress(*StoreError):
-            await self._memory.look(self._inlet.redis)
+            async with asyncio.timeout(_FIRST_LOOK):  # of a new machine's first look an archive is a part
+                await self._memory.look(self._inlet.redis)
         watching = self._memory.watch(self._inlet.redis)
-        self._background = [asyncio.create_task(work) for work in (self._pruner.run(), self._floors.run(), watching)]
+        works = (self._pruner.run(), self._floors.run(), self._adopter.run(), watching)
+        self._background = [asyncio.create_task(work) for work in works]
 
     async def stop(self) -> None:
         """Let running appends finish, then close."""

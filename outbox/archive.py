@@ -22,6 +22,7 @@ from outbox.archive_store import Store, open_store
 from outbox.archive_store_folder import FolderStore
 from outbox.errors import ArchiveUnavailable, Gap
 from outbox.events import Event
+from outbox.generation import Memory
 from outbox.records import decode, encode
 from outbox.retire import compact
 from outbox.tail import Recorded, Tail
@@ -136,7 +137,9 @@ def archive_once(redis: Redis, settings: Settings, *, now: datetime) -> int:
     """Archive what the stream holds beyond the archive, if it is enough or old enough; how many events that were.
 
     The stream is trimmed, and contents leave the queue, only behind what the store gave back as it was written.
+    Raises QueueLost.
     """
+    Memory(settings).require(redis)
     tail = Tail(redis, settings.queue_prefix)
     archived = tail.archived()
     try:

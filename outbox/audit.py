@@ -51,6 +51,7 @@ class Audited:
     unaccounted: int = 0
     orphans: list[str] = field(default_factory=list)
     repaired: int = 0  # messages
+    reinjected: int = 0  # accepts that lay in an abandoned journal only (outbox/adopt.py), put there by the repair
     gaps: list[str] = field(default_factory=list)  # events that cannot be read: what they tell is not counted
 
     @property
@@ -165,7 +166,7 @@ class Audit:
         if submission is None:
             log.error("audit.content_missing", id=account.id)
             return False
-        put(self._redis, self._prefix, [self._restoring.arguments(account, submission)], fence=self._memory.fence)
+        put(self._redis, [self._restoring.arguments(account, submission)], keys=self._memory.script_keys)
         self._result.repaired += 1
         log.warning("audit.repaired", id=account.id)
         return True

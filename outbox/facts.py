@@ -4,8 +4,6 @@ A fact goes to one of many files by its message's id, and each file is then gath
 million messages need disk and time, and no more memory than a few thousand do.
 """
 
-import fcntl
-import os
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,7 +19,7 @@ from outbox.archive import Archive
 from outbox.entry import Entry, Submission
 from outbox.errors import Gap
 from outbox.events import Event
-from outbox.journal import read_segment
+from outbox.journal import is_held, read_segment
 from outbox.records import Header, decode
 from outbox.states import ENDED, State
 from outbox.tail import Tail
@@ -255,7 +253,7 @@ def add_event(facts: Facts, archive: int, event: Event) -> None:
 def under_way(folders: Sequence[Path]) -> set[str]:
     """Attempts that living workers have begun and not ended: their receipts may still come."""
     begun: set[str] = set()
-    for journal in (path for folder in folders for path in (folder / "journal").glob("*") if _is_held(path)):
+    for journal in (path for folder in folders for path in (folder / "journal").glob("*") if is_held(path)):
         for segment in sorted(journal.glob("*.log")):
             for _, header, _ in read_segment(segment):
                 if header["kind"] == "begun":
@@ -263,18 +261,3 @@ def under_way(folders: Sequence[Path]) -> set[str]:
                 elif header["kind"] == "receipt":
                     begun.discard(f"{header['id']}/{header['delivery']}#{header['token']}")
     return begun
-
-
-def _is_held(journal: Path) -> bool:
-    """Whether a living process writes it."""
-    try:
-        handle = os.open(journal / "lock", os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False

@@ -12,14 +12,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import chain
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import orjson
 from prometheus_client import Gauge
+from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 
+from outbox.archive_store import open_store
+from outbox.errors import ArchiveUnavailable, QueueLost
 from outbox.journal import read_segment, sync_folder
 from runtime.connections import StoreError
 from runtime.logs import get
@@ -32,6 +34,7 @@ REFUSING = Gauge("nightmail_process_refuses_queue", "1 while this process leaves
 WATCH = 0.5  # seconds between two looks
 REBUILDING = "rebuilding-"  # begins the mark of a queue that is being filled; nobody remembers such a mark
 _NEVER_SEEN = "none"  # remembered where a past is found and its mark is not: no queue has it
+_UNSURE = "unsure"  # the same while the archive does not answer: the next look asks again
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,12 @@ class Memory:
 
     @property
     def remembered(self) -> Remembered | None:
-        """What is remembered; None before the first look of this machine's life. A stat, where nothing changed."""
+        """What is remembered; None before the first look of this machine's life that found out."""
+        written = self._read()
+        return None if written is None or written.mark == _UNSURE else written
+
+    def _read(self) -> Remembered | None:
+        """What is written. A stat, where nothing changed."""
         try:
             status = self._file.stat()
             if self._read_at != (status.st_ino, status.st_mtime_ns):
@@ -87,14 +95,26 @@ class Memory:
 
     @property
     def fence(self) -> str | None:
-        """KEYS[2] of every script: the mark and the number that the queue must show. None: nothing is known yet."""
-        known = self.remembered
+        """KEYS[2] of every script: the mark and the number that the queue must show. None: nobody has looked yet."""
+        known = self._read()
         return f"{self._prefix}:mark:{known.mark}:{known.number}" if known else None
+
+    @property
+    def script_keys(self) -> list[str | int]:
+        """The number of a script's keys, and the keys."""
+        fence = self.fence
+        return [1, self._prefix] if fence is None else [2, self._prefix, fence]
 
     def is_lost(self, sight: Sight) -> bool:
         """Whether this is not the queue that is remembered."""
         known = self.remembered
         return known is not None and (sight.mark != known.mark or sight.number < known.number)
+
+    def require(self, redis: BlockingRedis) -> None:
+        """Return if the queue has its memory; raises QueueLost. For chores, which move more than a script does."""
+        reply: Any = redis.mget(self.keys)
+        if self.is_lost(Sight.of(reply)):
+            raise QueueLost("nightmail rebuild queue")
 
     def remember(self, sight: Remembered) -> None:
         """Keep it, in place of all that was known before."""
@@ -132,16 +152,28 @@ class Memory:
 
     async def _first(self, redis: Redis, sight: Sight) -> Remembered:
         """Nothing is remembered: a new stack, a new machine of an old one, or a machine that forgot."""
-        if not sight.mark and not sight.number and has_past(self._settings.data_dir):
-            first = Remembered(_NEVER_SEEN)
+        if not sight.mark:
+            with self._held():
+                if self.remembered is None:
+                    self._write(Remembered(_UNSURE))  # nothing is done in it while the archive is asked
+        if not sight.mark and (past := await asyncio.to_thread(self._past)):
+            first = Remembered(past)
         else:
             await redis.set(self.keys[0], str(uuid4()), nx=True)
             sight = Sight.of(await redis.mget(self.keys))
             first = Remembered(_NEVER_SEEN if sight.mark.startswith(REBUILDING) else sight.mark, sight.number)
         with self._held():
-            if self.remembered is None:
+            if self.remembered is None and self._read() != first:
                 self._write(first)
         return self.remembered or first
+
+    def _past(self) -> str:
+        """The mark to remember where an empty queue is not a new one; empty where it is."""
+        try:
+            return _NEVER_SEEN if has_past(self._settings) else ""
+        except ArchiveUnavailable as failure:
+            log.warning("queue.past_unknown", error=str(failure)[:200])
+            return _UNSURE
 
     def _tell(self, *, well: bool, sight: Sight) -> None:
         was_lost, self.found_lost = self.found_lost, not well
@@ -180,15 +212,16 @@ class Memory:
         sync_folder(self._folder)
 
 
-def has_past(data_dir: Path) -> bool:
-    """Whether some queue has held mail of this machine: then an empty one is not a new one.
+def has_past(settings: Settings) -> bool:
+    """Whether some queue has held mail: then an empty one is not a new one. Raises ArchiveUnavailable.
 
-    Accepts that no queue confirmed prove nothing: the queue may be late at the first start of all.
+    The archive tells it to a machine that is new itself. Accepts that no queue confirmed prove nothing: the queue may
+    be late at the first start of all.
     """
-    if any((data_dir / "archive").glob("events-*.gz")):
+    journals = sorted((settings.data_dir / "journal").glob("*/*.log"))
+    if any(_knew_a_queue(header) for _, header, _ in chain.from_iterable(map(read_segment, journals))):
         return True
-    journals = sorted((data_dir / "journal").glob("*/*.log"))
-    return any(_knew_a_queue(header) for _, header, _ in chain.from_iterable(map(read_segment, journals)))
+    return any(name.startswith("events-") for name in open_store(settings).names())
 
 
 def _knew_a_queue(header: dict[str, Any]) -> bool:

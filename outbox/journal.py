@@ -198,3 +198,18 @@ def own_journal(folder: Path, process: str) -> tuple[Journal, int]:
         except BlockingIOError:
             continue
     raise AssertionError  # count never ends
+
+
+def is_held(journal: Path) -> bool:
+    """Whether a living process writes it."""
+    try:
+        handle = os.open(journal / "lock", os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False

@@ -204,7 +204,7 @@ class Rebuild:
             wanted = [account for account in ours if _is_wanted(account)]
             for batch in _batches(self._arguments(restoring, wanted)):
                 if not dry:
-                    put(self._redis, self._settings.queue_prefix, batch)
+                    put(self._redis, batch, keys=(1, self._prefix))  # no fence: its mark is nobody's yet
 
     def _arguments(self, restoring: Restoring, accounts: list[Account]) -> Iterator[list[Argument]]:
         result = self._result

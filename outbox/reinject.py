@@ -21,8 +21,8 @@ from runtime.logs import get
 
 log = get(__name__)
 
-UNCONFIRMED = Gauge("nightmail_unconfirmed_accepts", "Accepts that lie in the journal and not yet in the queue")
-LAG = Gauge("nightmail_reinjection_lag_seconds", "Age of the oldest accept that is not yet in the queue")
+UNCONFIRMED = Gauge("nightmail_unconfirmed_accepts", "Accepts that lie in this journal alone", ["journal"])
+LAG = Gauge("nightmail_reinjection_lag_seconds", "Age of the oldest of them", ["journal"])
 REINJECTED = Counter("nightmail_reinjected_accepts_total", "Accepts put into the queue from the journal")
 
 _AT_ONCE = 64
@@ -62,6 +62,11 @@ class Reinjector:
         """Segments that hold something the queue does not have yet."""
         return {place.segment for place in self._places}
 
+    @property
+    def left(self) -> int:
+        """How many accepts the queue does not have yet."""
+        return len(self._places)
+
     def add(self, place: Place) -> None:
         """One more accept that the queue did not confirm."""
         self._places[place] = time.time()
@@ -87,9 +92,10 @@ class Reinjector:
                 await asyncio.sleep(self._pause)
 
     def _tell(self) -> None:
-        UNCONFIRMED.set(len(self._places))
+        name = self._journal.folder.name
+        UNCONFIRMED.labels(name).set(len(self._places))
         oldest = next(iter(self._places.values()), None)
-        LAG.set(max(0.0, time.time() - oldest) if oldest else 0)
+        LAG.labels(name).set(max(0.0, time.time() - oldest) if oldest else 0)
 
     async def _put_some(self) -> None:
         read = [(place, self._read(place)) for place in list(islice(self._places, _AT_ONCE))]

@@ -131,12 +131,11 @@ def _error(last: Try | None) -> str:
     return Outcome(delayed[0][0], State.DEFERRED, *delayed[0][2:]).error if delayed else ""
 
 
-def put(redis: Redis, prefix: str, batch: Sequence[Sequence[Argument]], *, fence: str | None = None) -> list[int]:
-    """Run restore.lua for each list of arguments, in one round trip. `fence`: only in the queue that is remembered."""
+def put(redis: Redis, batch: Sequence[Sequence[Argument]], *, keys: Sequence[str | int]) -> list[int]:
+    """Run restore.lua for each list of arguments, in one round trip. `keys`: as in `Memory.script_keys`."""
     text, sha = source("restore")
     redis.script_load(text)
-    keys: tuple[Any, ...] = (1, f"{{{prefix}}}") if fence is None else (2, f"{{{prefix}}}", fence)
-    pipe = redis.pipeline(transaction=False)
+    pipe: Any = redis.pipeline(transaction=False)
     for arguments in batch:
         pipe.evalsha(sha, *keys, *arguments)
     return [int(reply) for reply in pipe.execute()]

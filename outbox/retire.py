@@ -5,11 +5,10 @@ remains that finds it in the archive again (outbox/recall.py). A while later the
 """
 
 from datetime import datetime
-from typing import Any
 
 from redis import Redis
 
-from outbox.scripts import source
+from outbox.scripts import run
 from outbox.tail import Tail
 from runtime.clock import to_ms
 from runtime.settings import Settings
@@ -18,12 +17,11 @@ _AT_ONCE = 200
 
 
 def compact(redis: Redis, settings: Settings) -> int:
-    """Compact what may be now; how many messages that were."""
+    """Compact what may be now; how many messages that were. Raises QueueLost."""
     archived = Tail(redis, settings.queue_prefix).archived()
-    text, _ = source("compact")
     total = skip = 0
     while True:
-        reply: Any = redis.eval(text, 1, f"{{{settings.queue_prefix}}}", archived, skip, _AT_ONCE)
+        reply = run(redis, settings, "compact", archived, skip, _AT_ONCE)
         done, seen = int(reply[0]), int(reply[1])
         total += done
         skip += seen - done
@@ -33,14 +31,12 @@ def compact(redis: Redis, settings: Settings) -> int:
 
 
 def retire_once(redis: Redis, settings: Settings, *, now: datetime) -> int:
-    """Forget what may be forgotten now; how many messages that were."""
+    """Forget what may be forgotten now; how many messages that were. Raises QueueLost."""
     compact(redis, settings)
     cutoff = to_ms(now - settings.recent_retention)
-    text, _ = source("retire")
     total = 0
     while True:
-        reply: Any = redis.eval(text, 1, f"{{{settings.queue_prefix}}}", cutoff, _AT_ONCE)
-        gone = int(reply)
+        gone = int(run(redis, settings, "retire", cutoff, _AT_ONCE))
         total += gone
         if gone < _AT_ONCE:
             return total

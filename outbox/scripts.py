@@ -6,6 +6,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, ResponseError
 
@@ -57,8 +58,7 @@ class Scripts:
 
     async def _send(self, calls: Sequence[Call]) -> list[Any]:
         pipe = self._redis.pipeline(transaction=False)
-        fence = self._memory.fence
-        keys = [1, self.prefix] if fence is None else [2, self.prefix, fence]
+        keys = self._memory.script_keys
         for name, arguments in calls:
             pipe.execute_command("EVALSHA", source(name)[1], *keys, *arguments)
         replies: list[Any] = [_told(reply) for reply in await pipe.execute(raise_on_error=False)]
@@ -66,6 +66,14 @@ class Scripts:
             if isinstance(reply, Exception) and not isinstance(reply, ResponseError):
                 raise reply
         return replies
+
+
+def run(redis: BlockingRedis, settings: Settings, name: str, *arguments: Argument) -> Any:
+    """One script's reply, for blocking code. Raises QueueLost, and what the way to it raises."""
+    try:
+        return redis.eval(source(name)[0], *Memory(settings).script_keys, *arguments)  # type: ignore[arg-type]
+    except ResponseError as refusal:
+        raise _told(refusal) from None
 
 
 def _told(reply: Any) -> Any:

@@ -56,9 +56,9 @@ class Drain:
 
         In a queue that lost its memory none of it can be done, and it waits.
         """
-        await self._until_done("look", self._outbox.look)
-        await self._until_done("recover", self._parts.finisher.recover)
-        await self._until_done("rescue", self._rescue_own)
+        first = {"look": self._outbox.look, "recover": self._parts.finisher.recover, "rescue": self._rescue_own}
+        for name, duty in first.items():
+            await self._until_done(name, duty, unless=self._ended.is_set)
         lease = self._settings.lease.total_seconds()
         self._duties = [
             asyncio.create_task(self._forever("assign", self._assign_and_wait)),
@@ -125,27 +125,23 @@ class Drain:
 
     # Duties
 
-    async def _forever(self, name: str, duty: Callable[[], Awaitable[None]], *, every: float = 0.0) -> None:
-        """Do a duty again and again, whatever happens to it; bounded back-off while the queue is away."""
-        pause = 0.01
+    async def _forever(self, name: str, duty: Callable[[], Awaitable[object]], *, every: float = 0.0) -> None:
+        """Do a duty again and again, whatever happens to it."""
         while True:
             try:
-                await duty()
-            except StoreError as error:
-                self._lost(name, error)
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, MOST_PAUSE)
-                continue
+                await self._until_done(name, duty)
             except Exception:
                 log.exception("drain.duty_failed", duty=name)
                 await asyncio.sleep(MOST_PAUSE)
             if every:
                 await asyncio.sleep(every)
-            pause = 0.01
 
-    async def _until_done(self, name: str, duty: Callable[[], Awaitable[object]]) -> None:
+    async def _until_done(
+        self, name: str, duty: Callable[[], Awaitable[object]], *, unless: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Do a duty once, with bounded back-off while the queue is away; given up when `unless` holds."""
         pause = 0.01
-        while not self._ended.is_set():
+        while not unless():
             try:
                 await duty()
             except StoreError as error:

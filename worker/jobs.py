@@ -4,9 +4,11 @@ Their dotted names are a wire format: jobs in Redis carry them across deploys. N
 """
 
 import time
+from contextlib import suppress
 
 from outbox.archive import archive_once
 from outbox.archive_prune import prune_archive
+from outbox.errors import QueueLost
 from outbox.retire import retire_once
 from runtime import clock
 from worker.process import current
@@ -23,15 +25,17 @@ def archive() -> None:
     """Move closed events and contents from memory to the archive, until there is nothing to move; and prune it."""
     process = current()
     end = time.monotonic() + CHORE_SECONDS
-    while time.monotonic() < end and archive_once(process.redis, process.settings, now=clock.now()):
-        pass
-    prune_archive(process.redis, process.settings, now=clock.now())
+    with suppress(QueueLost):  # it waits for a rebuild; others say so
+        while time.monotonic() < end and archive_once(process.redis, process.settings, now=clock.now()):
+            pass
+        prune_archive(process.redis, process.settings, now=clock.now())
 
 
 def retire() -> None:
     """Forget ended messages that are archived."""
     process = current()
-    retire_once(process.redis, process.settings, now=clock.now())
+    with suppress(QueueLost):
+        retire_once(process.redis, process.settings, now=clock.now())
 
 
 def audit() -> None:

@@ -1,5 +1,6 @@
 """`audit`: proves that every recipient accepted has ended or is on its way (docs/reliability.md)."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -12,6 +13,7 @@ from history.errors import HistoryUnavailable
 from history.queries import History
 from nightmail.complaint import Complaint
 from nightmail.operator_settings import operator_settings
+from outbox.adopt import adopt_all
 from outbox.audit import Audit, Audited, Ended
 from outbox.states import ENDED
 from runtime import logs
@@ -24,7 +26,7 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 @click.command()
-@click.option("--repair", is_flag=True, help="Put back what was accepted and is nowhere; each is logged.")
+@click.option("--repair", is_flag=True, help="Put back what is nowhere, or in an abandoned journal only; logged.")
 @click.option("--from", "others", multiple=True, type=_FOLDER, help="Data folder of another machine, or a copy of it.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def audit(*, repair: bool, others: tuple[Path, ...], as_json: bool) -> None:
@@ -33,8 +35,10 @@ def audit(*, repair: bool, others: tuple[Path, ...], as_json: bool) -> None:
     logs.setup(settings, "audit")
     redis = redis_sync(settings, timeout=_REPLY)
     try:
+        reinjected = asyncio.run(adopt_all(settings, [settings.data_dir, *others])) if repair else 0
         with _history(settings) as ended:
             found = Audit(redis, settings, now=now(), others=others, ended_in_history=ended).run(repair=repair)
+        found.reinjected = reinjected
     except StoreError:
         raise Complaint("The queue does not answer; see NIGHTMAIL_REDIS_URL, or NIGHTMAIL_DATA_DIR.") from None
     finally:
@@ -77,6 +81,8 @@ def _words(found: Audited) -> str:
         )
     lines += [f"orphan: {message_id}" for message_id in found.orphans]
     lines += [f"gap: {gap}" for gap in found.gaps]
+    if found.reinjected:
+        lines.append(f"{found.reinjected} accepts lay in journals that nobody writes to, and are in the queue now.")
     if found.repaired:
         lines.append(f"{found.repaired} messages were put back.")
     return "\n".join(lines)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 import orjson
+from redis.exceptions import ResponseError
 
 from nightmail.complaint import Complaint
 from nightmail.operator_settings import operator_settings
@@ -40,6 +41,8 @@ def rebuild_queue(*, dry_run: bool, others: tuple[Path, ...], adopt: bool, despi
         done = rebuild.run(dry=dry_run, despite_gaps=despite_gaps)
     except CannotRebuild as reason:
         raise Complaint(str(reason)) from None
+    except ResponseError as refusal:
+        raise Complaint(f"The queue refuses: {refusal}") from None
     except StoreError:
         raise Complaint("The queue does not answer; it must run, if only empty. See NIGHTMAIL_REDIS_URL.") from None
     finally:

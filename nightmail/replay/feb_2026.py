@@ -7,8 +7,13 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
+import orjson
+
+from history.sessions import Alarm
 from nightmail.replay.figures import Figure, at_most, zero
 from nightmail.replay.rogue import Rogue
 from nightmail.replay.stage import Stage
@@ -54,6 +59,8 @@ class Course:
     most_held: int = 0
     rogue: Rogue | None = None
     told: list[RecorderWord] = field(default_factory=list)
+    near_limit: float | None = None
+    unused: float | None = None
 
     def figures(self) -> list[Figure]:
         """The lines of this replay alone."""
@@ -77,6 +84,8 @@ class Course:
             at_most("its slowest refusal", refusal, 1),
             zero("answers without the history", self.partial, of=f"{self.answers}"),
             at_most("recorder's worst lag", self.worst_lag, 5),
+            at_most("alarm: login near its limit", self.near_limit, 30, then="escalated after 1 h 35 min"),
+            at_most("alarm: connections nobody uses", self.unused, 60),
         ]
 
     def _ill(self) -> list[Figure]:
@@ -198,6 +207,9 @@ def _sum_up(stage: Stage, course: Course) -> None:
     course.worst_lag = max((word.lag for word in words), default=0.0)
     ill_at = course.ill_at or gone
     course.detected = next((word.at - ill_at for word in words if word.state != "ok" and word.at > ill_at), None)
+    log = stage.folder.log / "recorder.log"
+    course.near_limit = _alarm(log, Alarm.NEAR_LIMIT, since=gone)
+    course.unused = _alarm(log, Alarm.UNUSED, since=gone)
     answers = [answer for answer in stage.watch.history if gone <= answer.at < back]
     course.answers = len(answers)
     course.slowest_answer = max((answer.seconds for answer in answers), default=0.0)
@@ -206,3 +218,12 @@ def _sum_up(stage: Stage, course: Course) -> None:
         answer.status != 200 and not (answer.status == 503 and answer.retry_after)  # noqa: PLR2004
         for answer in answers
     )
+
+
+def _alarm(log: Path, alarm: Alarm, *, since: float) -> float | None:
+    """Seconds from `since` until the recorder gave it about the rogue's login; None if it never did."""
+    for line in log.read_bytes().splitlines():
+        entry = orjson.loads(line) if line.startswith(b"{") else {}
+        if (entry.get("event"), entry.get("alarm"), entry.get("login")) == ("database.alarm", alarm, _ROGUE):
+            return datetime.fromisoformat(entry["timestamp"]).timestamp() - since
+    return None

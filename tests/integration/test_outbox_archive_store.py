@@ -11,7 +11,7 @@ from outbox.archive import Archive, archive_once
 from outbox.archive_prune import prune_archive
 from outbox.archive_store import open_store
 from outbox.archive_store_folder import FolderStore
-from outbox.errors import ArchiveUnavailable, Gap
+from outbox.errors import ArchiveUnavailable, Gap, QueueLost
 from outbox.queue import Outbox
 from outbox.stream import EventSource, Progress
 from runtime import clock
@@ -98,6 +98,23 @@ async def test_the_recorder_reads_back_what_left_the_queue(archived, tail):
     assert [r.event.number for r in read] == list(range(1, 13))
     assert [r.content for r in read if r.event.kind == "accepted"] == [m.content for m in mails]
     assert source.read(12, 10) == []
+
+
+async def test_the_archive_is_the_past_of_a_new_machine(archived, tail, tmp_path):
+    """One that joins after the queue was emptied and before the rebuild gives it no mark of its own."""
+    shared = archived
+    if not archived.archive_url:
+        shared = archived.model_copy(update={"archive_url": str(tmp_path / "shared")})
+    await deliver(shared, 1)
+    assert archive_once(tail, shared, now=MUCH_LATER)
+    tail.flushdb()
+    joining = shared.model_copy(update={"data_dir": tmp_path / "joining"})
+    async with redis_async(joining, timeout=5) as redis:
+        outbox = Outbox(redis, joining)
+        assert not await outbox.look()
+        with pytest.raises(QueueLost):
+            await outbox.claim("one.test", channel="w#1", limit=1, now=NOON)
+    assert tail.keys() == []
 
 
 async def test_what_was_not_read_back_is_not_let_go(archived, tail, monkeypatch):

@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+from functools import partial
 
 import pytest
 from pydantic import SecretStr
@@ -14,6 +15,7 @@ from outbox.policy import Policy
 from outbox.policy_store import PolicyStore
 from outbox.queue import Cancel, Reschedule
 from outbox.rebuild import CannotRebuild, Rebuild
+from outbox.retire import retire_once
 from outbox.states import State
 from outbox.stream import EventSource
 from runtime import clock
@@ -132,6 +134,45 @@ async def test_ended_and_archived_mail_needs_no_receipt(machine):
     done = await machine.rebuild()
     assert done.restored == 0
     assert await machine.outbox.find(message_id) is None
+
+
+async def test_chores_leave_a_lost_queue_alone(machine):
+    """Archiving, compacting and retiring are fenced as everything else: they say lost, and change no key."""
+    message_id = await machine.accept("ann@one.test")
+    await machine.attempt(message_id, State.DELIVERED)
+    await machine.outbox.look()
+    await machine.redis.set(machine.outbox._memory.keys[0], "another")
+    before = sorted(await machine.redis.keys())
+    for chore in (machine.archive, partial(retire_once, machine.blocking, machine.settings, now=clock.now() + HOUR)):
+        with pytest.raises(QueueLost):
+            chore()
+    assert sorted(await machine.redis.keys()) == before
+
+
+async def test_two_machines_rebuild_one_queue(settings, tmp_path):
+    """One machine rebuilds with the data folder of the other, which then adopts the queue: all mail is there, once."""
+    shared = {"archive_url": str(tmp_path / "archive"), "secret": settings.secret}
+    here, there = (
+        settings.model_copy(update={"node": name, "data_dir": tmp_path / name, **shared}) for name in ("a", "b")
+    )
+    async with running(here) as a, running(there) as b:
+        ids = [await machine.accept(f"{n}@one.test") for machine in (a, b) for n in range(3)]
+        sent = await b.accept("ann@sent.test")
+        await b.attempt(sent, State.DELIVERED, settle=False)
+        await asyncio.gather(a.outbox.look(), b.outbox.look())
+        await a.redis.flushdb()
+        late = await b.accept("ann@late.test")
+        rebuild = Rebuild(a.blocking, here, now=clock.now(), others=[there.data_dir])
+        done = await asyncio.to_thread(rebuild.run, patience=0.0)
+        assert (done.restored, done.waiting) == (8, 7)
+        assert await a.states(sent) == (State.DELIVERED,)
+        with pytest.raises(QueueLost):
+            await b.outbox.claim("one.test", channel="b", limit=9, now=clock.now())
+        Rebuild(b.blocking, there, now=clock.now()).adopt()
+        assert len(await b.outbox.claim("one.test", channel="b", limit=9, now=clock.now())) == len(ids)
+        await until(lambda: not b.acceptor._reinjector.segments)
+        assert len(await a.outbox.claim("late.test", channel="a", limit=9, now=clock.now())) == 1
+        assert await a.states(late) == (State.SENDING,)
 
 
 async def test_twice_is_once(machine):

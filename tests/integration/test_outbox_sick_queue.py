@@ -120,7 +120,7 @@ async def test_an_ill_queue_refuses_nobody(own_valkey, illness):
             async with asyncio.timeout(2):
                 for _ in range(MAILS):
                     taken += (await acceptor.accept([a_submission(now=now())])).ids
-            assert UNCONFIRMED._value.get() > 0 or acceptor._reinjector.segments
+            assert UNCONFIRMED.labels("journal")._value.get() > 0 or acceptor._reinjector.segments
         await until(lambda: not acceptor._reinjector.segments)
         assert sorted(await claimed(outbox)) == sorted(taken)
 
@@ -158,11 +158,11 @@ async def test_the_breaker_opens_within_its_time(own_valkey):
         await acceptor.accept([a_submission(now=now())])
         assert 0.2 < loop.time() - began < 0.6, "the timeout of 250 ms, and one fdatasync"
         assert acceptor._inlet.is_open
-        await until(lambda: UNCONFIRMED._value.get() > 0)
+        await until(lambda: UNCONFIRMED.labels("journal")._value.get() > 0)
         server.resume()
         await until(lambda: not acceptor._inlet.is_open, seconds=2)
         await until(lambda: not acceptor._reinjector.segments)
-        assert LAG._value.get() == 0
+        assert LAG.labels("journal")._value.get() == 0
         assert len(await claimed(outbox)) == 2
 
 

@@ -110,6 +110,7 @@ def test_dropped_tables_stay_dropped_while_the_chaos_switch_says_so():
     """While chaos keeps the tables away nobody makes them, and the recorder waits."""
     script, told = play(DROPPED, DROPPED, 0, may_mend=lambda: False)
     assert script.mended == 0
+    assert script.checkpoint == 0, "how far behind it is, is all of it"
     assert told[0] == (RecorderState.WAITING, "tables missing or unknown to us (42P01)")
 
 

@@ -3,7 +3,9 @@
 import fakeredis
 import pytest
 
+from outbox.archive_store_folder import FolderStore
 from outbox.entry import Entry
+from outbox.errors import ArchiveUnavailable
 from outbox.generation import REBUILDING, Memory, Remembered
 from outbox.journal import Journal
 from runtime.settings import Settings
@@ -86,3 +88,27 @@ async def test_mail_taken_before_the_first_queue_is_no_past(memory, redis, tmp_p
     await journal.append(*Entry.plain([a_submission()]).record(confirmed=False))
     assert await memory.look(redis)
     await journal.close()
+
+
+async def test_a_new_machine_asks_the_archive_for_the_past(redis, tmp_path):
+    """It has no journals, but all machines share the archive: an emptied queue gets no fresh mark from it."""
+    FolderStore(tmp_path / "shared").put("events-1-2-0123456789abcdef.gz", b"")
+    memory = Memory(Settings(data_dir=tmp_path / "new", queue_prefix="nm", archive_url=str(tmp_path / "shared")))
+    assert not await memory.look(redis)
+    assert await redis.get("{nm}:generation") is None
+
+
+async def test_an_archive_that_does_not_answer_leaves_it_open(memory, redis, monkeypatch):
+    """Nobody knows whether there is a past: nothing is done in the queue, and the next look asks again."""
+
+    def away(*_):
+        raise ArchiveUnavailable("away")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(FolderStore, "names", away)
+        assert not await memory.look(redis)
+        assert memory.remembered is None
+        assert memory.fence == "{nm}:mark:unsure:0"
+        assert await redis.get("{nm}:generation") is None
+    assert await memory.look(redis)
+    assert (await redis.get("{nm}:generation")).decode() in memory.fence
