@@ -7,9 +7,10 @@ import time
 import click
 from rich.console import Console
 
-from bench.catalogue import ROWS, measure
+from bench.catalogue import ROWS, USUAL, measure
 from bench.plan import Plan
 from bench.report import as_json, listing, table
+from runtime.clock import now
 
 _WIDTH = 130  # of a table that goes into a file
 
@@ -25,6 +26,8 @@ def _setting(_context: click.Context, _option: click.Parameter, words: tuple[str
 @click.argument("names", nargs=-1, type=click.Choice(list(ROWS)), metavar="[ROWS]...")
 @click.option("--rounds", type=click.IntRange(min=1), default=Plan.rounds, show_default=True, help="A B A B ...")
 @click.option("--mails", type=click.IntRange(min=100), default=Plan.mails, show_default=True, help="Of one run.")
+@click.option("--backlog", type=click.IntRange(min=20_000), default=Plan.backlog, show_default=True, help="Mails.")
+@click.option("--dead", type=click.IntRange(min=1_000), default=Plan.dead, show_default=True, help="Mails.")
 @click.option("--set", "settings", multiple=True, callback=_setting, help="A setting of our stack: workers=2.")
 @click.option("--json", "as_list", is_flag=True, help="For machines.")
 @click.option("--list", "list_them", is_flag=True, help="Say which rows there are.")
@@ -33,6 +36,8 @@ def main(
     names: tuple[str, ...],
     rounds: int,
     mails: int,
+    backlog: int,
+    dead: int,
     settings: tuple[tuple[str, str], ...],
     as_list: bool,
     list_them: bool,
@@ -44,10 +49,10 @@ def main(
         console.print(listing(ROWS))
         return
     began = time.monotonic()
-    plan = Plan(rounds=rounds, mails=mails, settings=settings)
-    figures = measure(names or tuple(ROWS), plan, lambda words: notes.print(words, markup=False))
+    plan = Plan(rounds=rounds, mails=mails, backlog=backlog, dead=dead, settings=settings)
+    figures = measure(names or tuple(USUAL), plan, lambda words: notes.print(words, markup=False))
     if as_list:
-        click.echo(as_json(figures, _machine()))
+        click.echo(as_json(figures, machine=_machine(), at=f"{now():%Y-%m-%d}"))
     else:
         console.print(table(figures))
         console.print(f"{time.monotonic() - began:.0f} s on {_machine()}", highlight=False)

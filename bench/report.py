@@ -24,11 +24,10 @@ def table(figures: Sequence[Figure]) -> Table:
     return shown
 
 
-def as_json(figures: Sequence[Figure], machine: str) -> str:
-    """For machines."""
-    return orjson.dumps(
-        {"machine": machine, "figures": [asdict(figure) for figure in figures]}, option=orjson.OPT_INDENT_2
-    ).decode()
+def as_json(figures: Sequence[Figure], *, machine: str, at: str) -> str:
+    """For machines, and for `python -m bench.publish`."""
+    report = {"machine": machine, "at": at, "figures": [asdict(figure) for figure in figures]}
+    return orjson.dumps(report, option=orjson.OPT_INDENT_2).decode()
 
 
 def listing(rows: Mapping[str, str]) -> Table:

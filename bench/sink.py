@@ -23,8 +23,9 @@ _UNPRIVILEGED = "nobody"  # smtp-sink refuses to run as root
 class Sink:
     """`with Sink() as sink:` listens on a free port. Its counter, which comes by a pipe, is read by a thread."""
 
-    def __init__(self) -> None:
-        self.port = free_port()
+    def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
+        self._host = host
+        self.port = port or free_port()
         self.is_exact = False  # True: note each mail the moment it is counted, for measuring one at a time
         self._changed = threading.Condition()
         self._count = 0
@@ -36,7 +37,7 @@ class Sink:
             raise LookupError("smtp-sink is not installed: apt install postfix")
         user = ["-u", _UNPRIVILEGED] if os.geteuid() == 0 else []
         self._process = subprocess.Popen(  # noqa: S603 - our own words
-            leashed([program, *user, "-c", f"127.0.0.1:{self.port}", str(_BACKLOG)]), stdout=subprocess.PIPE
+            leashed([program, *user, "-c", f"{self._host}:{self.port}", str(_BACKLOG)]), stdout=subprocess.PIPE
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -70,10 +71,14 @@ class Sink:
 
     def wait_for(self, count: int, *, seconds: float) -> float:
         """When it had had so many, by `time.perf_counter`. TimeoutError when it does not get there in time."""
+        return self.look(count, seconds=seconds)[1]
+
+    def look(self, least: int, *, seconds: float) -> tuple[int, float]:
+        """Once it has had `least`: how many it has had, and when the last of them came. Raises TimeoutError."""
         with self._changed:
-            if not self._changed.wait_for(lambda: self._count >= count, timeout=seconds):
-                raise TimeoutError(f"The sink had {self._count} of {count} mails after {seconds:.0f} s")
-            return self._counted_at
+            if not self._changed.wait_for(lambda: self._count >= least, timeout=seconds):
+                raise TimeoutError(f"The sink had {self._count} of {least} mails after {seconds:.0f} s")
+            return self._count, self._counted_at
 
 
 def _is_listening(port: int) -> bool:

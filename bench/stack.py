@@ -3,6 +3,9 @@
 Only what a relay needs is set: where mail goes, who may send, and rates that a load does not meet.
 """
 
+import os
+import signal
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,12 +26,15 @@ _LAXNESS = {
 
 
 class Nightmail:
-    """`with Nightmail(folder, sink_port) as stack:` runs until the end of the block. `settings` are added."""
+    """`with Nightmail(folder, sink_port) as stack:` runs until the end of the block. `settings` are added.
+
+    `under` is a command line that runs the whole of it, as strace.
+    """
 
     name = "Nightmail"
 
-    def __init__(self, folder: Path, sink_port: int, **settings: str) -> None:
-        self._stack = UpStack(folder, **_LAXNESS | {"smarthost_port": str(sink_port)} | settings)
+    def __init__(self, folder: Path, sink_port: int, *, under: Sequence[str] = (), **settings: str) -> None:
+        self._stack = UpStack(folder, under=under, **_LAXNESS | {"smarthost_port": str(sink_port)} | settings)
         self._folder = folder
 
     def __enter__(self) -> Self:
@@ -40,6 +46,9 @@ class Nightmail:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._stack.under and self._stack.process.poll() is None:  # a tracer passes no signal on
+            os.kill(self._stack.state["pid"], signal.SIGINT)
+            self._stack.process.wait(timeout=60)
         self._stack.__exit__(kind, error, at)
 
     def roots(self) -> dict[str, int]:
@@ -50,7 +59,7 @@ class Nightmail:
         """For parts that look at this stack's stores."""
         written = read_environment(StackFolder(self._folder).stack_env)
         fields: dict[str, Any] = {name.removeprefix("NIGHTMAIL_").lower(): value for name, value in written.items()}
-        return Settings(**fields)
+        return Settings(**self._stack.settings | fields)
 
     def get(self, path: str) -> dict[str, Any]:
         """An answer of the API."""

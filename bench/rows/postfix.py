@@ -2,12 +2,12 @@
 
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 
 from bench import postfix, probes
 from bench.figures import Figure, at_least, at_most, quantile, ratios, told
-from bench.plan import Plan
+from bench.plan import Plan, Tell
 from bench.postfix import Postfix
 from bench.probes import Measured, Side
 from bench.sink import Sink
@@ -21,10 +21,8 @@ ROWS = {
 }
 _SMTP, _HTTP, _BATCH, _IDLE = ROWS
 
-Tell = Callable[[str], None]
 
-
-def compare(rows: Collection[str], plan: Plan, tell: Tell) -> list[Figure]:
+def measure(rows: Collection[str], plan: Plan, tell: Tell) -> list[Figure]:
     """The figures of these rows. Without a Postfix there is nothing to compare with: our figures alone are told."""
     ours: Measured = defaultdict(list)
     theirs: Measured = defaultdict(list)
