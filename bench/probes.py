@@ -71,9 +71,7 @@ def smtp(side: Side, sink: Sink, mails: int) -> Measured:
     before = processor.seconds_by_family(side.roots())
     accepted, delivered = submit(side, sink, mails)
     calm(side)
-    used = processor.since(before, processor.seconds_by_family(side.roots()))
-    by_process = {f"cpu {name}": [seconds * 1000 / mails] for name, seconds in used.items()}
-    return {"accepted": [accepted], "delivered": [delivered], "cpu": [sum(used.values()) * 1000 / mails], **by_process}
+    return {"accepted": [accepted], "delivered": [delivered], **_spent("smtp", side, before, mails)}
 
 
 def idle(side: Side, sink: Sink) -> Measured:
@@ -93,6 +91,7 @@ def idle(side: Side, sink: Sink) -> Measured:
 
 def http(stack: Nightmail, sink: Sink, mails: int) -> Measured:
     """POST /emails: what is accepted per second, and the answer's time at half of that."""
+    before = processor.seconds_by_family(stack.roots())
 
     async def both() -> Measured:
         async with loading(stack.api_port, one(stack), CONNECTIONS) as load:
@@ -100,6 +99,7 @@ def http(stack: Nightmail, sink: Sink, mails: int) -> Measured:
             tally.demand_all(mails)
             rate = mails / tally.took
             await asyncio.to_thread(arrived, stack, sink)
+            spent = _spent("http", stack, before, mails)
             half = await load.open(_HALF_LOAD_SECONDS, rate=rate / 2)
             seconds = half.seconds[http_load.OK]
         return {
@@ -107,6 +107,7 @@ def http(stack: Nightmail, sink: Sink, mails: int) -> Measured:
             "half p50": [quantile(seconds, 0.5) * 1000],
             "half p99": [quantile(seconds, 0.99) * 1000],
             "half refused": [half.unsent + sum(len(all_of) for all_of in half.seconds.values()) - len(seconds)],
+            **spent,
         }
 
     measured = in_loop(both())
@@ -163,6 +164,13 @@ def in_loop(work: Coroutine[Any, Any, T]) -> T:
     """Run it in a quick event loop."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(work)
+
+
+def _spent(load: str, side: Side, before: dict[str, float], mails: int) -> Measured:
+    """Milliseconds of processor time a mail of this load, in all and by process."""
+    used = processor.since(before, processor.seconds_by_family(side.roots()))
+    by_process = {f"{load} cpu {name}": [seconds * 1000 / mails] for name, seconds in used.items()}
+    return {f"{load} cpu": [sum(used.values()) * 1000 / mails], **by_process}
 
 
 def _mail(number: int) -> dict[str, str]:

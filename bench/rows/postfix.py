@@ -67,15 +67,13 @@ def _smtp_figures(ours: Measured, theirs: Measured) -> list[Figure]:
     figures += [
         told(_SMTP, "Nightmail, delivered", ours["delivered"], unit="/s"),
         told(_SMTP, "Nightmail, accepted", ours["accepted"], unit="/s"),
-        told(_SMTP, "Nightmail, processor time a mail", ours["cpu"], unit="ms", digits=2),
+        *_hops(_SMTP, ours),
     ]
-    for what in [what for what in ours if what.startswith("cpu ")]:
-        figures.append(told(_SMTP, f"  of it {what.removeprefix('cpu ')}", ours[what], unit="ms", digits=3))
     if theirs:
         figures += [
             told(_SMTP, "Postfix, delivered", theirs["delivered"], unit="/s"),
             told(_SMTP, "Postfix, accepted", theirs["accepted"], unit="/s"),
-            told(_SMTP, "Postfix, processor time a mail", theirs["cpu"], unit="ms", digits=2),
+            told(_SMTP, "Postfix, processor time a mail", theirs["smtp cpu"], unit="ms", digits=2),
         ]
     return figures
 
@@ -85,9 +83,23 @@ def _http_figures(ours: Measured, theirs: Measured) -> list[Figure]:
         *_against(_HTTP, "accepted/s to Postfix's by SMTP", 1.5, ours["http"], theirs["accepted"]),
         told(_HTTP, "Nightmail, accepted", ours["http"], unit="/s"),
         at_most(_HTTP, "half load: p99 to p50", 5, ratios(ours["half p99"], ours["half p50"])),
+        *_hops(_HTTP, ours),
         told(_HTTP, "half load: p50", ours["half p50"], unit="ms", digits=1),
         told(_HTTP, "half load: p99", ours["half p99"], unit="ms", digits=1),
         at_most(_HTTP, "half load: refused or not sent", 0, ours["half refused"], unit="mails", digits=0),
+    ]
+
+
+def _hops(row: str, ours: Measured) -> list[Figure]:
+    """Where the milliseconds go."""
+    first = f"{row} cpu "
+    return [
+        told(row, "Nightmail, processor time a mail", ours[first.strip()], unit="ms", digits=2),
+        *(
+            told(row, f"  of it {what.removeprefix(first)}", ours[what], unit="ms", digits=2)
+            for what in list(ours)
+            if what.startswith(first)
+        ),
     ]
 
 
