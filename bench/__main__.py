@@ -50,7 +50,7 @@ def main(
         return
     began = time.monotonic()
     plan = Plan(rounds=rounds, mails=mails, backlog=backlog, dead=dead, settings=settings)
-    figures = measure(names or tuple(USUAL), plan, lambda words: notes.print(words, markup=False))
+    figures = measure(names or tuple(USUAL), plan, lambda words: notes.print(words, markup=False, soft_wrap=True))
     if as_list:
         click.echo(as_json(figures, machine=_machine(), at=f"{now():%Y-%m-%d}"))
     else:

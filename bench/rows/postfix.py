@@ -133,4 +133,4 @@ _FIGURES = {_SMTP: _smtp_figures, _HTTP: _http_figures, _BATCH: _batch_figures, 
 
 
 def _shown(measured: Measured) -> str:
-    return ", ".join(f"{what} {quantile(values, 0.5):,.1f}" for what, values in measured.items())
+    return ", ".join(f"{what} {quantile(values, 0.5):,.1f}" for what, values in measured.items() if " cpu " not in what)
