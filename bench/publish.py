@@ -48,24 +48,30 @@ def _table(by_row: dict[str, tuple[str, list[Row]]]) -> str:
 
 
 def _draw(figures: list[Row]) -> None:
-    """A bar for each figure with a bound: how far beyond the bound it is, so that one line parts good from bad."""
+    """A bar for each figure with a bound: how far it lies from the bound, and on which side."""
     figures = [figure for figure in figures if figure["median"] > 0 and _bound(figure) > 0]
     drawing = Drawing(figsize=(9, 0.42 * len(figures) + 1.2), layout="constrained")
     axes = drawing.subplots()
     places = range(len(figures))
     shares = [_share(figure) for figure in figures]
-    axes.barh(places, shares, color=[_MET if figure["met"] else _MISSED for figure in figures])
+    axes.barh(
+        places,
+        [share - 1 for share in shares],
+        left=1,
+        color=[_MET if figure["met"] else _MISSED for figure in figures],
+    )
     axes.set_yticks(places, [f"{figure['row']}: {figure['what']}" for figure in figures], fontsize=8)
     for place, figure, share in zip(places, figures, shares, strict=True):
         axes.annotate(
             f" {figure['median']:,.4g} {figure['unit']} (asked {figure['asked']})",
-            (share, place),
+            (max(1, share), place),
             va="center",
             fontsize=7,
         )
     axes.axvline(1, color="black", linewidth=1)
     axes.set_xscale("log")
-    axes.set_xlim(min([0.5, *shares]) / 1.5, max([2.0, *shares]) * 8)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xlim(min([0.4, *shares]) / 1.2, max([2.0, *shares]) * 5)
     axes.invert_yaxis()
     axes.set_xlabel("times better than asked (1: just met)")
     drawing.savefig(_PLOT, dpi=110)

@@ -70,7 +70,7 @@ def _of_large(stack: Nightmail, sink: Sink, size: int, tell: Tell) -> tuple[list
         looks = _looks(stack)
         first = sink.count
     rates = []
-    for _turn in range(_WINDOWS):
+    for _turn in range(min(_WINDOWS, size // _SMALL)):
         rates.append(_window(sink, first))
         first = sink.count
     return rates, looks
