@@ -11,6 +11,8 @@ import click
 import orjson
 from matplotlib.figure import Figure as Drawing
 
+from bench.catalogue import ROWS
+
 _DOCS = Path(__file__).resolve().parent.parent / "docs"
 _PAGE = _DOCS / "performance.md"
 _PLOT = _DOCS / "performance.png"
@@ -30,6 +32,7 @@ def main(*, files: tuple[Path, ...]) -> None:
         for name in dict.fromkeys(figure["row"] for figure in report["figures"]):
             source = f"{report['at']}, {report['machine']}"
             by_row[name] = source, [figure for figure in report["figures"] if figure["row"] == name]
+    by_row = {name: by_row[name] for name in ROWS if name in by_row}
     page = _PAGE.read_text()
     table = f"{_BEGIN}\n\n{_table(by_row)}\n\n{_END}"
     _PAGE.write_text(re.sub(f"{_BEGIN}.*{_END}", lambda _: table, page, flags=re.DOTALL))
