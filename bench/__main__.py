@@ -10,7 +10,9 @@ from rich.console import Console
 from bench.catalogue import ROWS, USUAL, measure
 from bench.plan import Plan
 from bench.report import as_json, listing, table
+from runtime import logs
 from runtime.clock import now
+from runtime.settings import Settings
 
 _WIDTH = 130  # of a table that goes into a file
 
@@ -48,6 +50,7 @@ def main(
     if list_them:
         console.print(listing(ROWS))
         return
+    logs.setup(Settings(log_level="error"), "bench")  # to stderr: stdout is the table's, or a machine's
     began = time.monotonic()
     plan = Plan(rounds=rounds, mails=mails, backlog=backlog, dead=dead, settings=settings)
     figures = measure(names or tuple(USUAL), plan, lambda words: notes.print(words, markup=False, soft_wrap=True))
