@@ -38,8 +38,8 @@ faults: .venv/.installed-dev ## Break a stack on purpose and account for every m
 replay: .venv/.installed-dev ## An incident of others, on a stack of our own: make replay ARGS=feb-2024
 	@$(BIN)/nightmail replay $(ARGS)
 
-bench: .venv/.installed-dev ## Measure: the recorder into SQLite and PostgreSQL
-	@$(BIN)/python -m bench.recorder $(ARGS)
+bench: .venv/.installed-dev ## Measure, side by side with Postfix where it is installed: make bench ARGS=smtp
+	@$(BIN)/python -m bench $(ARGS)
 
 lock: ## Renew the lock files from pyproject.toml (needs uv; ARGS=--upgrade for newer versions)
 	$(LOCK) --group dev -o requirements-dev.lock $(ARGS)

@@ -1,10 +1,9 @@
-"""How fast a recorder catches up: `python -m bench.recorder [MAILS]` prints events per second for both databases.
+"""How fast a recorder catches up, into both databases.
 
 Each mail is two events (accepted with 4 KB of content, attempted), read from memory, so that only the database counts.
 PostgreSQL runs with its own defaults (fsync on).
 """
 
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -13,6 +12,8 @@ from datetime import UTC, datetime, timedelta
 
 from pydantic import SecretStr
 
+from bench.figures import Figure, at_least, told
+from bench.plan import Plan, Tell
 from history import schema
 from history.engine import Database
 from history.recorder import Recorder
@@ -22,6 +23,27 @@ from outbox.states import State
 from runtime.settings import Settings
 from tests.fixtures.event_log import EventLog, attempted
 from tests.fixtures.postgres import PostgresServer
+
+ROWS = {"recorder": "events/s of a recorder that catches up, PostgreSQL and SQLite"}
+(_ROW,) = ROWS
+
+_MAILS = 20_000
+
+
+def measure(plan: Plan, tell: Tell) -> list[Figure]:
+    """Each database is new for each round."""
+    log = EventLog()
+    fill(log, _MAILS)
+    rates: dict[str, list[float]] = {}
+    for number in range(plan.few_rounds):
+        with servers() as urls:
+            for name, url in urls.items():
+                rates.setdefault(name, []).append(catch_up(url, log))
+        tell(f"round {number + 1}: " + ", ".join(f"{name} {found[-1]:,.0f}/s" for name, found in rates.items()))
+    return [
+        at_least(_ROW, "into PostgreSQL", 10_000, rates["PostgreSQL"], unit="events/s", digits=0),
+        told(_ROW, "into SQLite", rates["SQLite"], unit="events/s"),
+    ]
 
 
 def mail(number: int) -> Message:
@@ -54,7 +76,7 @@ def fill(log: EventLog, mails: int) -> None:
             log.append(attempted(message, [outcome], at=message.created_at + timedelta(seconds=1)))
 
 
-def measure(url: str, log: EventLog) -> float:
+def catch_up(url: str, log: EventLog) -> float:
     """Events per second of a catch-up from nothing."""
     settings = Settings(database_url=SecretStr(url))
     database = Database.open(settings, "bench", limit=timedelta(seconds=10), writer=True)
@@ -73,16 +95,3 @@ def servers() -> Iterator[dict[str, str]]:
     """A URL for each kind of database."""
     with tempfile.TemporaryDirectory() as folder, PostgresServer(options={"fsync": "on"}) as postgres:
         yield {"SQLite": f"sqlite:///{folder}/history.sqlite", "PostgreSQL": postgres.url()}
-
-
-def main() -> None:
-    """Measure and print."""
-    log = EventLog()
-    fill(log, int(sys.argv[1]) if len(sys.argv) > 1 else 20_000)
-    with servers() as urls:
-        for name, url in urls.items():
-            print(f"{name}: {measure(url, log):,.0f} events/s over {log.newest():,} events")  # noqa: T201
-
-
-if __name__ == "__main__":
-    main()

@@ -1,11 +1,10 @@
-"""What an ended mail costs in the queue while the database is down: `python -m bench.ended [mails]`.
+"""What an ended mail costs in the queue while the database is down.
 
 A real Valkey; mails of 2 KB are accepted and delivered with nobody recording, the archive chore runs beside as in
 production (every 2 s, and on till nothing is left), and INFO memory tells the cost at each stage.
 """
 
 import asyncio
-import sys
 import tempfile
 import time
 from datetime import UTC, datetime, timedelta
@@ -14,6 +13,8 @@ from pathlib import Path
 from pydantic import SecretStr
 from redis import Redis
 
+from bench.figures import Figure, told
+from bench.plan import Plan, Tell
 from outbox.archive import archive_once
 from outbox.queue import Outbox
 from outbox.retire import compact, retire_once
@@ -22,6 +23,11 @@ from runtime.settings import Settings
 from tests.fixtures.mail import a_submission, an_attempt, an_entry
 from tests.fixtures.valkey import ValkeyServer
 
+ROWS = {"ended": "memory of an ended mail of 2 KB while nobody records"}
+(_ROW,) = ROWS
+
+_MAILS = 20_000
+_BETWEEN_CHORES = 2_500  # mails; the chore runs every two seconds
 _GROUP = 100
 _CONTENT = b"Subject: Hello\r\n\r\n" + b"A line of a letter that nobody reads.\r\n" * 50
 
@@ -46,17 +52,22 @@ async def deliver(settings: Settings, mails: int, now: datetime) -> None:
     await redis.aclose()
 
 
-def measure(settings: Settings, mails: int) -> None:
-    """Print the stages."""
-    redis = redis_sync(settings)
+def measure(_: Plan, tell: Tell) -> list[Figure]:
+    """Start a server, measure, stop it."""
+    with tempfile.TemporaryDirectory() as folder, ValkeyServer(Path(folder) / "valkey") as server:
+        settings = Settings(data_dir=Path(folder) / "data", redis_url=SecretStr(server.url()))
+        with redis_sync(settings) as redis:
+            return _stages(redis, settings, tell)
+
+
+def _stages(redis: Redis, settings: Settings, tell: Tell) -> list[Figure]:
     now = datetime.now(UTC)
     late = now + timedelta(hours=1)
     asyncio.run(deliver(settings, _GROUP, now))  # the first mails make the fixed keys
     empty = used(redis)
-    begun = time.perf_counter()
     peak = 0
-    for _ in range(max(1, mails // 2_500)):
-        asyncio.run(deliver(settings, 2_500, now))
+    for _ in range(_MAILS // _BETWEEN_CHORES):
+        asyncio.run(deliver(settings, _BETWEEN_CHORES, now))
         peak = max(peak, used(redis))
         while archive_once(redis, settings, now=now):
             pass
@@ -67,30 +78,14 @@ def measure(settings: Settings, mails: int) -> None:
     archived = used(redis)
     started = time.perf_counter()
     forgotten = retire_once(redis, settings, now=late)
-    took = time.perf_counter() - started
+    tell(f"forgetting {forgotten:,} mails took {time.perf_counter() - started:.1f} s")
     stream = int(redis.memory_usage(f"{{{settings.queue_prefix}}}:events", samples=0) or 0)
-    say(f"{mails:,} mails of {len(_CONTENT):,} bytes, {started - begun:.0f} s")
-    say(f"highest before a run of the chore:    {(peak - empty) / mails:7,.0f} bytes a mail")
-    say(f"ended, the newest not yet archived:   {(before - empty) / mails:7,.0f}")
-    say(f"ended and archived:                   {(archived - empty) / mails:7,.0f}")
-    say(f"  less the events that always stay:   {(archived - empty - stream) / mails:7,.0f}")
-    say(f"forgotten:                            {(used(redis) - empty) / mails:7,.0f}")
-    say(f"  less the events that always stay:   {(used(redis) - empty - stream) / mails:7,.0f}")
-    say(f"events that always stay: {stream:,} bytes; forgetting {forgotten:,} mails took {took:.1f} s")
-    redis.close()
-
-
-def say(words: str) -> None:
-    """For people."""
-    print(words)  # noqa: T201
-
-
-def main() -> None:
-    """Start a server, measure, stop it."""
-    mails = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
-    with tempfile.TemporaryDirectory() as folder, ValkeyServer(Path(folder) / "valkey") as server:
-        measure(Settings(data_dir=Path(folder) / "data", redis_url=SecretStr(server.url())), mails)
-
-
-if __name__ == "__main__":
-    main()
+    stages = {
+        "highest before a run of the chore": peak,
+        "ended, the newest not yet archived": before,
+        "ended and archived": archived,
+        "  less the events that always stay": archived - stream,
+        "forgotten": used(redis),
+        "  less those events": used(redis) - stream,
+    }
+    return [told(_ROW, what, [(bytes_ - empty) / _MAILS], unit="bytes") for what, bytes_ in stages.items()]

@@ -1,11 +1,10 @@
-"""How long an old backup takes to fill itself: `python -m bench.restore [EVENTS]`, for both databases.
+"""How long an old backup takes to fill itself, for both databases.
 
 The events lie in archived segments, with contents of 4 KB; the queue holds their count alone. The backup has the first
-tenth. Printed are seconds to examine it (`nightmail database verify`) and to fill it, and whether all rows are equal.
+tenth. Told are seconds to examine it (`nightmail database verify`) and to fill it, and whether all rows are equal.
 """
 
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +14,9 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from bench.recorder import fill
+from bench.figures import Figure, at_most, told
+from bench.plan import Plan, Tell
+from bench.rows.recorder import fill
 from history import schema
 from history.belonging import Belonging
 from history.engine import Database
@@ -31,6 +32,10 @@ from tests.fixtures.history import rows_of
 from tests.fixtures.postgres import PostgresServer
 from tests.fixtures.valkey import ValkeyServer
 
+ROWS = {"restore": "an old backup fills itself: 90,000 events from the archive"}
+(_ROW,) = ROWS
+
+_EVENTS = 100_000
 _SEGMENT = 5_000
 _AT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -84,23 +89,31 @@ class Filled:
         return time.perf_counter() - began
 
 
-def measure(kind: str, settings: Settings, postgres: PostgresServer, events: int) -> str:
-    """One line of the report."""
+def measure(_: Plan, tell: Tell) -> list[Figure]:
+    """One backup of each database."""
+    with stack(_EVENTS) as (settings, postgres):
+        return [figure for kind in ("SQLite", "PostgreSQL") for figure in _of_kind(kind, settings, postgres, tell)]
+
+
+def _of_kind(kind: str, settings: Settings, postgres: PostgresServer, tell: Tell) -> list[Figure]:
     live_url, copy_url, copy = _places(kind, settings, postgres)
     live = Filled(live_url, settings)
     schema.mend(live.database.engine, _AT)
-    live.fill(until=events // 10)
+    live.fill(until=_EVENTS // 10)
     live.database.close()
     copy()
     live.fill()
     backup = Filled(copy_url, settings)
     examined, filled = backup.examine(), backup.fill()
-    equal = rows_of(live.database) == rows_of(backup.database)
-    behind = events - events // 10
+    differ = float(rows_of(live.database) != rows_of(backup.database))
     live.database.close()
     backup.database.close()
-    words = f"{behind:,} events behind: examined in {examined:.1f} s, filled in {filled:.1f} s"
-    return f"{kind}: {words} ({behind / filled:,.0f}/s), rows {'equal' if equal else 'DIFFER'}"
+    tell(f"{kind}: {_EVENTS - _EVENTS // 10:,} events behind, {(_EVENTS - _EVENTS // 10) / filled:,.0f}/s")
+    return [
+        at_most(_ROW, f"{kind}, tables that differ", 0, [differ], unit="", digits=0),
+        at_most(_ROW, f"{kind}, filled in", 60, [filled], unit="s", digits=1),
+        told(_ROW, f"{kind}, examined in", [examined], unit="s", digits=1),
+    ]
 
 
 def _places(kind: str, settings: Settings, postgres: PostgresServer) -> tuple[str, str, Callable[[], object]]:
@@ -116,15 +129,3 @@ def _places(kind: str, settings: Settings, postgres: PostgresServer) -> tuple[st
     with postgres.connect() as admin:
         admin.execute("CREATE DATABASE live")
     return postgres.url("live"), postgres.url("backup"), template
-
-
-def main() -> None:
-    """Measure and print."""
-    events = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
-    with stack(events) as (settings, postgres):
-        for kind in ("SQLite", "PostgreSQL"):
-            print(measure(kind, settings, postgres, events))  # noqa: T201
-
-
-if __name__ == "__main__":
-    main()
