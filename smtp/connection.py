@@ -40,9 +40,6 @@ class Phase(Enum):
     CLOSING = auto()  # the last reply was said
 
 
-_HEARING = frozenset({Phase.TALKING, Phase.RECEIVING})
-
-
 class Connection(asyncio.Protocol):
     """Its verbs are in `verbs`, by name. A subclass takes the content that follows DATA."""
 
@@ -95,7 +92,7 @@ class Connection(asyncio.Protocol):
         self.peer = str(peer[0]) if peer else ""
         self._timer = self.loop.call_later(self._timeout, self._keep_time)
         self.push(f"220 {self.hostname} ESMTP Nightmail")
-        self._flush()
+        self._proceed()
 
     def data_received(self, data: bytes) -> None:
         """Octets of the client arrived."""
@@ -147,15 +144,23 @@ class Connection(asyncio.Protocol):
     def _proceed(self) -> None:
         """Obey all that has come, until the client must say more or must wait for us."""
         try:
-            while self._heard and self.phase in _HEARING and not self._is_congested and self._obey_next():
+            while self._heard and self._is_listening() and self._obey_next():
                 pass
+            if self._is_stopping and self.phase is Phase.TALKING:
+                raise Goodbye.of(SHUTTING_DOWN)
         except Goodbye as goodbye:
             self._leave(goodbye.reply)
             return
         self._flush()
         self._regulate()
-        if self._has_all and self.phase in _HEARING and not self._is_congested:
+        if self._has_all and self._is_listening():
             self._close()
+
+    def _is_listening(self) -> bool:
+        """Whether what comes is worked off now. Who is to go may end the message that is on its way, and no more."""
+        if self._is_congested:
+            return False
+        return self.phase is Phase.RECEIVING or (self.phase is Phase.TALKING and not self._is_stopping)
 
     def _obey_next(self) -> bool:
         """Take one step; False when what has come is no whole step."""
@@ -168,10 +173,8 @@ class Connection(asyncio.Protocol):
             self._obey(line)
         except Goodbye:
             raise
-        except Refused as refusal:
-            self._refuse(refusal)
-        except Exception as fault:  # noqa: BLE001  (the edge: a fault of ours is temporary for the client)
-            self._confess(fault)
+        except Exception as failure:  # noqa: BLE001  (the edge: a fault of ours is temporary for the client)
+            self._answer(failure)
         return True
 
     def _next_line(self) -> bytes | None:
@@ -200,16 +203,15 @@ class Connection(asyncio.Protocol):
             raise Refused(500, "5.5.2", "Command is not UTF-8") from None
         verb(self, text)
 
-    def _refuse(self, refusal: Refused) -> None:
-        self.push(str(refusal.reply))
-        if refusal.reply.is_permanent:
+    def _answer(self, failure: Exception) -> None:
+        """A refusal is said; a fault of ours is temporary, and nothing of our insides is told."""
+        if not isinstance(failure, Refused):
+            log.error("submission.failed", peer=self.peer, exc_info=failure)
+            self.reset()
+            failure = Refused.of(FAULT)
+        self.push(str(failure.reply))
+        if failure.reply.is_permanent:
             self.errors.error()
-
-    def _confess(self, fault: Exception) -> None:
-        """A fault of ours is temporary, and nothing of our insides is told."""
-        log.error("submission.failed", peer=self.peer, exc_info=fault)
-        self.reset()
-        self.push(str(FAULT))
 
     def reset(self) -> None:
         """Forget the transaction, if there is one. For a subclass to say."""
@@ -266,9 +268,7 @@ class Connection(asyncio.Protocol):
 
     async def _finish(self, work: Coroutine[Any, Any, None]) -> None:
         try:
-            await self._answering(work)
-            if self._is_stopping:
-                raise Goodbye.of(SHUTTING_DOWN)
+            await self._answered(work)
         except Goodbye as goodbye:
             self._leave(goodbye.reply)
         self._work = None
@@ -278,15 +278,13 @@ class Connection(asyncio.Protocol):
             self.phase = Phase.TALKING
             self._proceed()
 
-    async def _answering(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _answered(self, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
         except Goodbye:
             raise
-        except Refused as refusal:
-            self._refuse(refusal)
-        except Exception as fault:  # noqa: BLE001  (the edge, as in `_obey_next`)
-            self._confess(fault)
+        except Exception as failure:  # noqa: BLE001  (the edge, as in `_obey_next`)
+            self._answer(failure)
 
     async def upgrade(self) -> None:
         """Begin TLS. What came in the clear is dropped: it could be anyone's (RFC 3207 section 4.2).

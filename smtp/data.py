@@ -45,8 +45,8 @@ class Content:
         if at < -len(last):
             at = octets.find(_END)
             if at < 0:
-                self._last = (last + octets[-4:])[-4:]
                 self._gather(octets)
+                self._last = (last + octets[-4:])[-4:]
                 return None
         end = at + len(_END)
         self._gather(octets[:end])
@@ -57,11 +57,16 @@ class Content:
         if self._refusal is None:
             self._refusal = self._judged()
         if self._refusal is None:
-            self._pieces.append(piece)
+            self._pieces.append(self._unstuffed(piece))
             return
         self._pieces.clear()
         if self._size > 2 * self._wire_most:
             raise Goodbye.of(self._refusal)
+
+    def _unstuffed(self, piece: bytes) -> bytes:
+        """The piece less the dots that begin a line. Piece by piece: doing it to 25 MB at once would stop everybody."""
+        before = self._last[-2:]
+        return (before + piece).replace(b"\r\n.", b"\r\n")[len(before) :]
 
     def _judged(self) -> Reply | None:
         if self._size > self._wire_most:
@@ -76,12 +81,11 @@ class Content:
         return Reply(552, "5.3.4", f"Message larger than {self._most} octets")
 
     def octets(self) -> bytes:
-        """The content, dots unstuffed (RFC 5321 section 4.5.2). Raises Refused: 552 too large, 452 no room now."""
+        """The content without stuffed dots (RFC 5321 section 4.5.2). Raises Refused: 552 too large, 452 no room now."""
         if self._refusal is not None:
             raise Refused.of(self._refusal)
-        wire = b"".join((b"\r\n", *self._pieces))
+        content = b"".join(self._pieces)[:-2]  # the final line, less its dot
         self._pieces.clear()
-        content = wire[:-3].replace(b"\r\n.", b"\r\n")[2:]
         if len(content) > self._most:
             raise Refused.of(self._too_large())
         return content
