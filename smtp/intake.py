@@ -100,11 +100,8 @@ class Intake:
 
     async def _take_in_turn(self, envelope: Envelope, wire: bytes, key: ApiKey) -> tuple[str, bool]:
         try:
-            await self._acceptor.door.enter()
-            try:
+            async with self._acceptor.door:
                 return await self._take(envelope, wire, key)
-            finally:
-                self._acceptor.door.leave()
         except (Full, Overloaded) as refusal:
             raise _refused(refusal) from None
 
