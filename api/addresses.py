@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from email_validator import EmailNotValidError, validate_email
 
@@ -26,6 +27,7 @@ class Address:
     domain: str
 
 
+@lru_cache(maxsize=4096)
 def parse(written: str, *, field: str) -> Address:
     """One address of `field`. Raises ApiError 422 in Resend's words."""
     name, address = _split(written)

@@ -1,9 +1,12 @@
 """What the two apps have in common: error shapes, the body limit, the frame, and nothing that leaves the house."""
 
+from collections.abc import Mapping
+
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 
 from api import errors, frame, limits
+from api.direct import Direct, Handler
 from outbox.accept import Acceptor
 from runtime.settings import Settings
 
@@ -11,8 +14,10 @@ from runtime.settings import Settings
 _NO_TELEMETRY = TelemetryConfig(tracing=False, metrics=False, logs=False, operation_spans=False, auto_configure=False)
 
 
-def new_app(title: str, settings: Settings, *, acceptor: Acceptor | None = None) -> FastAPI:
-    """An app without routes; with an `acceptor` there is a door in front of sending.
+def new_app(
+    title: str, settings: Settings, *, acceptor: Acceptor | None = None, handlers: Mapping[str, Handler] | None = None
+) -> FastAPI:
+    """An app without routes; with an `acceptor` there is a door in front of sending. `handlers` take the short way.
 
     The pages of documentation are left out, since they load scripts from elsewhere.
     """
@@ -24,6 +29,8 @@ def new_app(title: str, settings: Settings, *, acceptor: Acceptor | None = None)
         telemetry=_NO_TELEMETRY,
     )
     errors.install(app)
+    if handlers:
+        app.add_middleware(Direct, handlers=handlers)
     app.add_middleware(limits.BodyLimit, limit=settings.max_message_bytes + limits.JSON_OVERHEAD)
     if acceptor is not None:
         app.add_middleware(limits.Admission, acceptor=acceptor)

@@ -57,6 +57,7 @@ CONFLICT = ApiError(
     "This idempotency key has been used with this HTTP method and endpoint within the last 24 hours, "
     "but the request body was modified and doesn't match the original request.",
 )
+TOLD = (ApiError, Unavailable, IdempotencyConflict, HTTPException, RedisError, OSError)
 _ROUTING = {404: NO_ENDPOINT, 405: NO_METHOD}
 
 
@@ -96,7 +97,8 @@ def _of_unavailable(failure: Unavailable) -> ApiError:
     return unavailable(failure.retry_after)
 
 
-async def _answer(request: Request, failure: Exception) -> Response:
+async def answer(request: Request, failure: Exception) -> Response:
+    """What is said to an exception of `TOLD`, and a line in the log where it is none of ours."""
     error = of(failure)
     request.scope["facts"]["error"] = error.name
     if not isinstance(failure, ApiError | HTTPException):
@@ -106,5 +108,5 @@ async def _answer(request: Request, failure: Exception) -> Response:
 
 def install(app: FastAPI) -> None:
     """Let `app` answer these exceptions as `of` says. What is left reaches api/frame.py and becomes a 500."""
-    for kind in (ApiError, Unavailable, IdempotencyConflict, HTTPException, RedisError, OSError):
-        app.add_exception_handler(kind, _answer)
+    for kind in TOLD:
+        app.add_exception_handler(kind, answer)

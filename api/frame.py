@@ -1,20 +1,20 @@
 """The ASGI frame round an app: counts, times and logs each request, adds the rate-limit headers, contains surprises.
 
-What a handler knows about its request (ids, key, error name) it writes into `scope["facts"]`; with `untold` there the
-request is counted and not logged.
+What a handler knows about its request (ids, key, error name) it writes into `scope["facts"]`, also its route where no
+router found it; with `untold` there the request is counted and not logged.
 """
 
 import time
+from functools import cache
 from typing import Any
 
 from prometheus_client import Counter, Histogram
-from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import UNEXPECTED, respond
 from outbox.ratelimit import Rate
-from runtime.logs import get
+from runtime.logs import fact, get
 
 log = get(__name__)
 
@@ -26,6 +26,7 @@ SECONDS = Histogram(
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
 
+_requests, _seconds = cache(REQUESTS.labels), cache(SECONDS.labels)  # looking up a label costs more than counting
 _PROBES = frozenset({"/livez", "/readyz", "/metrics"})
 
 
@@ -65,20 +66,22 @@ class Frame:
 def _add_rate(message: Message, rate: Rate | None) -> None:
     if rate is None:
         return
-    headers = MutableHeaders(scope=message)
-    headers["ratelimit-limit"] = str(rate.limit)
-    headers["ratelimit-policy"] = f"{rate.limit};w=1"
-    headers["ratelimit-remaining"] = str(rate.remaining)
-    headers["ratelimit-reset"] = str(rate.reset_seconds)
+    message["headers"] = [
+        *message.get("headers", ()),
+        (b"ratelimit-limit", b"%d" % rate.limit),
+        (b"ratelimit-policy", b"%d;w=1" % rate.limit),
+        (b"ratelimit-remaining", b"%d" % rate.remaining),
+        (b"ratelimit-reset", b"%d" % rate.reset_seconds),
+    ]
 
 
 def _tell(scope: Scope, facts: dict[str, Any], seconds: float) -> None:
-    route = getattr(scope.get("route"), "path", "other")
+    route = facts.pop("route", None) or getattr(scope.get("route"), "path", "other")
     status = facts.get("status", 0)  # 0: the client went away before the answer
-    REQUESTS.labels(scope["method"], route, status).inc()
-    SECONDS.labels(route).observe(seconds)
+    _requests(scope["method"], route, status).inc()
+    _seconds(route).observe(seconds)
     if route in _PROBES or "untold" in facts:
         return
     told = {name: value for name, value in facts.items() if name not in {"rate", "status"}}
     event = "request.answered" if "error" not in facts else "request.refused"
-    log.info(event, method=scope["method"], route=route, status=status, ms=round(seconds * 1000, 2), **told)
+    fact(event, method=scope["method"], route=route, status=status, ms=round(seconds * 1000, 2), **told)

@@ -15,6 +15,7 @@ from api.answer import json_response
 from api.app import new_app
 from api.auth import KeyGuard
 from api.compose import Composer
+from api.direct import Handler
 from api.forward import Forwarder
 from api.present import EmailList, Sent, SentBatch
 from outbox.accept import Acceptor
@@ -41,8 +42,9 @@ def create_app(
     owner = KeyGuard(policy, ratelimiter, full_access=True)
     composer = Composer(settings, policy, now=clock.now)
 
-    app = new_app("Nightmail send API", settings, acceptor=acceptor)
-    app.include_router(_sending(settings, Intake(settings, acceptor, composer), sender))
+    sending, handlers = _sending(settings, Intake(settings, acceptor, composer), sender)
+    app = new_app("Nightmail send API", settings, acceptor=acceptor, handlers=handlers)
+    app.include_router(sending)
     app.include_router(live.router(outbox, forwarder, composer, owner, acceptor))
     app.include_router(_reading(settings, redis, forwarder, owner))
     app.include_router(probes.router(settings, redis, ready=lambda: acceptor.can_append))
@@ -51,7 +53,8 @@ def create_app(
     return app
 
 
-def _sending(settings: Settings, intake: Intake, sender: KeyGuard) -> APIRouter:
+def _sending(settings: Settings, intake: Intake, sender: KeyGuard) -> tuple[APIRouter, dict[str, Handler]]:
+    """The routes, and by path the handlers behind them."""
     routes = APIRouter(tags=["emails"])
     Sender = Annotated[ApiKey, Depends(sender)]  # noqa: N806  (a type)
 
@@ -78,7 +81,13 @@ def _sending(settings: Settings, intake: Intake, sender: KeyGuard) -> APIRouter:
             answer["errors"] = [{"index": item.index, "message": item.message} for item in refused]
         return json_response(answer)
 
-    return routes
+    async def one(request: Request) -> Response:
+        return await send_email(request, await sender(request))
+
+    async def many(request: Request) -> Response:
+        return await send_batch(request, await sender(request))
+
+    return routes, {"/emails": one, "/emails/batch": many}
 
 
 def _mode(request: Request) -> Mode:

@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import signal
+import socket
 import sys
 from collections.abc import Coroutine, Iterator
 from typing import Any
 
 import uvicorn
 
+_BACKLOG = 2048  # connections that wait for accept(2), as uvicorn has it
 _GRACE = 8  # seconds for requests in flight at the end; the supervisor kills after 10
 
 
@@ -40,8 +42,13 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve_http(app: Any, *, host: str, port: int, stopping: asyncio.Event) -> None:
-    """Serve `app` until `stopping` is set, then finish the requests in flight."""
+def _shared_socket(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=_BACKLOG, reuse_port=True)
+
+
+async def serve_http(app: Any, *, host: str, port: int, stopping: asyncio.Event, shared: bool = False) -> None:
+    """Serve `app` until `stopping` is set, then finish the requests in flight. Several processes may share a port."""
     config = uvicorn.Config(
         app,
         host=host,
@@ -55,7 +62,8 @@ async def serve_http(app: Any, *, host: str, port: int, stopping: asyncio.Event)
         timeout_graceful_shutdown=_GRACE,
     )
     server = _Server(config)
-    serving = asyncio.create_task(server.serve())
+    sockets = [_shared_socket(host, port)] if shared else None
+    serving = asyncio.create_task(server.serve(sockets))
     stopped = asyncio.create_task(stopping.wait())
     try:
         await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)

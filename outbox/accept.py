@@ -38,6 +38,7 @@ __all__ = ["Accepted", "Acceptor", "Idempotency", "Submission"]
 log = get(__name__)
 
 ACCEPTED = Counter("nightmail_accepted_messages_total", "Messages accepted, by where they were durable", ["stores"])
+_IN_BOTH, _IN_QUEUE, _IN_JOURNAL = map(ACCEPTED.labels, ("both", "queue", "journal"))
 
 _FIRST_LOOK = 5.0  # seconds
 _CANCEL_AGAIN = 0.1  # seconds
@@ -173,9 +174,9 @@ class Acceptor:
             await self._journal.append(*entry.record(confirmed=True))
         except OSError as failure:
             log.error("accept.journal_failed", error=str(failure))
-            ACCEPTED.labels("queue").inc(len(entry.ids))
+            _IN_QUEUE.inc(len(entry.ids))
         else:
-            ACCEPTED.labels("both").inc(len(entry.ids))
+            _IN_BOTH.inc(len(entry.ids))
         return Accepted(entry.ids)
 
     def _is_turn_of_the_journal(self) -> bool:
@@ -205,7 +206,7 @@ class Acceptor:
         if use:
             use.durable = True
         self._reinjector.add(place)
-        ACCEPTED.labels("journal").inc(len(entry.ids))
+        _IN_JOURNAL.inc(len(entry.ids))
         return Accepted(entry.ids)
 
     def _replay(self, first_use: FirstUse, idempotency: Idempotency) -> Accepted:

@@ -7,8 +7,8 @@ we can do: then only a short one is kept, so that those who are taken wait littl
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import NoReturn
 
 from prometheus_client import Counter, Gauge
@@ -72,17 +72,18 @@ class Door:
         if self.is_full:
             self._turn_away("too many accepts at once")
 
-    @asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
-        """A place to work in. Raises Overloaded at once when the line is full, or when the wait is too long."""
+    async def __aenter__(self) -> None:
+        """`enter`, and `leave` at the end."""
         await self.enter()
-        try:
-            yield
-        finally:
-            self.leave()
+
+    async def __aexit__(self, *_: object) -> None:
+        self.leave()
 
     async def enter(self) -> None:
-        """Take a place; see `place`. Each enter needs its `leave`."""
+        """Take a place to work in; each enter needs its `leave`.
+
+        Raises Overloaded at once when the line is full, or when the wait is too long.
+        """
         if self._working < self._places and not self._line:
             self._working += 1
             WORKING.set(self._working)

@@ -1,4 +1,4 @@
-"""One accept on its way into the stores: the arguments of accept.lua, and the journal record that can repeat it."""
+"""One accept on its way into the stores: what accept.lua is told, and the journal record that can repeat it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,7 +7,6 @@ from typing import Any
 
 import orjson
 
-from outbox import events
 from outbox.ids import Idempotency
 from outbox.message import Message
 from outbox.queue import bucket_of
@@ -82,7 +81,7 @@ class Entry:
         return tuple(s.message.id for s in self.submissions)
 
     def arguments(self, now: datetime) -> list[Argument]:
-        """ARGV of accept.lua."""
+        """What accept.lua is told of it."""
         value = self.first_use.encode() if self.first_use else ""
         flat: list[Argument] = [to_ms(now), bucket_of(now), self.key_hash, value, self.retention_ms or 1]
         flat.append(len(self.submissions))
@@ -123,8 +122,7 @@ def _message_arguments(submission: Submission, meta: bytes, now: datetime) -> li
     due = to_ms(message.scheduled_at) if waits and message.scheduled_at else to_ms(now)
     state = State.SCHEDULED if waits else State.QUEUED
     deliveries = message.deliveries()
-    flat: list[Argument] = [message.id, meta, submission.content, events.accepted(message, meta), state]
-    flat += [to_ms(message.created_at), len(deliveries)]
+    flat: list[Argument] = [message.id, meta, submission.content, state, to_ms(message.created_at), len(deliveries)]
     for delivery in deliveries:
         flat += [delivery.lane, due, ",".join(map(str, delivery.recipients))]
     return flat

@@ -40,9 +40,9 @@ def _encode(kind: str, at: datetime, message_id: str, **fields: Any) -> bytes:
     return orjson.dumps({"kind": kind, "at": to_ms(at), "id": message_id, **fields})
 
 
-def accepted(message: Message, meta: bytes | None = None) -> bytes:
-    """The message is ours now; carries all of it but the content. `meta` is its JSON, where that is at hand."""
-    return _encode("accepted", message.created_at, message.id, message=orjson.Fragment(meta or message.to_json()))
+def accepted(message: Message) -> bytes:
+    """The message is ours now; carries all of it but the content. accept.lua writes the same octets."""
+    return _encode("accepted", message.created_at, message.id, message=orjson.Fragment(message.to_json()))
 
 
 def attempted(claim: Claim, attempt: Attempt, *, at: datetime, worker: str, next_attempt_at: datetime | None) -> bytes:

@@ -8,7 +8,6 @@ import hmac
 import secrets
 from dataclasses import dataclass
 from datetime import datetime
-from uuid import UUID
 
 from runtime.clock import to_ms
 
@@ -35,8 +34,8 @@ def day_of(now: datetime) -> int:
 
 def new_id(now: datetime) -> str:
     """A UUID of version 7 (RFC 9562 section 5.7): 48 bits of milliseconds, then random bits."""
-    value = (to_ms(now) << 80) | secrets.randbits(80)
-    return str(_stamp(value, version=7))
+    value = (to_ms(now) << 80) | int.from_bytes(secrets.token_bytes(10))
+    return _stamp(value, version=7)
 
 
 def derive_ids(secret: bytes, idempotency: Idempotency, *, day: int, count: int) -> tuple[str, ...]:
@@ -45,11 +44,12 @@ def derive_ids(secret: bytes, idempotency: Idempotency, *, day: int, count: int)
     def one(place: int) -> str:
         text = f"{idempotency.scope}\0{idempotency.key}\0{day}\0{place}"
         digest = hmac.digest(secret, text.encode(), "sha256")
-        return str(_stamp(int.from_bytes(digest[:16]), version=8))
+        return _stamp(int.from_bytes(digest[:16]), version=8)
 
     return tuple(one(place) for place in range(count))
 
 
-def _stamp(value: int, *, version: int) -> UUID:
+def _stamp(value: int, *, version: int) -> str:
     value &= ~(0xF000 << 64) & ~(0xC000 << 48)
-    return UUID(int=value | (version << 76) | (0x8000 << 48))
+    digits = f"{value | (version << 76) | (0x8000 << 48):032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

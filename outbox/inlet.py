@@ -1,4 +1,4 @@
-"""Puts accepts into the queue: all that arrive within one event-loop turn share a round trip, behind a breaker.
+"""Puts accepts into the queue: all that arrive within one event-loop turn share a call, behind a breaker.
 
 While the breaker is open nothing waits for the queue; a background ping each `pause` closes it again, so that no
 client's request pays for finding out.
@@ -20,7 +20,12 @@ from runtime.logs import get
 
 log = get(__name__)
 
+_MESSAGE_WEIGHT = 2_000  # what a message weighs beside its content, so that no call holds up the queue for long
 _LARGE_BYTES_PER_SECOND = 20_000_000  # what a slow but healthy queue must still take of large contents
+
+
+def _weight(entry: Entry) -> int:
+    return entry.size + _MESSAGE_WEIGHT * len(entry.submissions)
 
 
 class Unconfirmed(Exception):
@@ -44,7 +49,7 @@ class Inlet:
         self._timeout = timeout.total_seconds()
         self._pause = pause.total_seconds()
         self._now = now
-        self._batcher: Batcher[Entry] = Batcher(self._append, weight=lambda entry: entry.size)
+        self._batcher: Batcher[Entry] = Batcher(self._append, weight=_weight)
         self._trial: asyncio.Task[None] | None = None
 
     @property

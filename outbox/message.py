@@ -5,6 +5,7 @@ The content (RFC 5322 octets) travels beside the message, never inside it: it is
 
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, Literal, Self
 
 import orjson
@@ -70,7 +71,7 @@ class Message:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form: instants as milliseconds, recipients as [address, kind]."""
-        fields: dict[str, Any] = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        fields: dict[str, Any] = dict(zip(_NAMES, _values(self), strict=True))
         fields["created_at"] = to_ms(self.created_at)
         fields["scheduled_at"] = to_ms(self.scheduled_at) if self.scheduled_at else None
         fields["recipients"] = [[r.address, r.kind] for r in self.recipients]
@@ -96,6 +97,10 @@ class Message:
     def from_json(cls, raw: bytes | str) -> Self:
         """The inverse of `to_json`."""
         return cls.from_dict(orjson.loads(raw))
+
+
+_NAMES = tuple(Message.__dataclass_fields__)
+_values = attrgetter(*_NAMES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
+from itertools import chain
 from typing import Any, cast
 
 from redis.asyncio import Redis
@@ -78,8 +79,13 @@ class Outbox:
         return int(newest or 0), int(archived or 0)
 
     async def append(self, entries: Sequence[Sequence[Argument]]) -> list[Any]:
-        """Run accept.lua for each list of arguments (see outbox/entry.py) in one round trip; the replies in order."""
-        return await self._scripts.pipeline([("accept", arguments) for arguments in entries])
+        """Give accept.lua these entries (their arguments: outbox/entry.py) in one call; the replies in order.
+
+        What the queue refuses, it refuses for all of them: the ResponseError stands in place of each reply.
+        """
+        arguments: list[Argument] = [len(entries), *chain.from_iterable(entries)]
+        (replies,) = await self._scripts.pipeline([("accept", arguments)])
+        return [replies] * len(entries) if isinstance(replies, Exception) else list(replies)
 
     async def claim(self, lane: str, *, channel: str, limit: int, now: datetime) -> list[Claim]:
         """Up to `limit` due deliveries of the lane, leased to `channel`; none when the lane has all its channels."""

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import format_datetime
+from functools import lru_cache
 
 from outbox.header_text import Unrenderable, encode_text, fold, mailboxes, parameter
 from outbox.mime import Part, base64_body, multipart, text_body
@@ -91,10 +92,15 @@ def _fields(draft: Draft, *, message_id: str, date: datetime) -> Fields:
     fields += [
         ("Subject", encode_text(draft.subject)),
         ("Message-ID", message_id),
-        ("Date", format_datetime(date)),
+        ("Date", _written(date.replace(microsecond=0))),
     ]
     fields += [(name, encode_text(value)) for name, value in draft.headers]
     return fields
+
+
+@lru_cache(maxsize=4)
+def _written(second: datetime) -> str:
+    return format_datetime(second)
 
 
 def mailboxes_of(members: Iterable[Mailbox]) -> str:
@@ -136,7 +142,7 @@ def _check(octets: bytes, meant: Fields) -> None:
     The only CR and LF are pairs that end a line, so no parser, however lenient, can see another line in it.
     """
     lines = octets.split(b"\r\n")
-    if lines.pop() != b"" or any(_UNSAFE.search(line) for line in lines):
+    if lines.pop() != b"" or _UNSAFE.search(b"".join(lines)):
         raise Unrenderable("The headers cannot be written safely.")
     if max(map(len, lines)) > _LONGEST_LINE:
         raise Unrenderable("A header has a word that is too long for a line.")

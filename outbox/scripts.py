@@ -6,12 +6,13 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+import hiredis
 from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, ResponseError
 
-from outbox.errors import QueueLost
 from outbox.generation import Memory
+from outbox.lines import Lines, told
 from runtime.batcher import Batcher
 from runtime.settings import Settings
 
@@ -32,6 +33,7 @@ class Scripts:
 
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis = redis
+        self._lines = Lines(redis)
         self._memory = Memory(settings)
         self.prefix = f"{{{settings.queue_prefix}}}"
         self._batcher: Batcher[Call] = Batcher(self.pipeline)
@@ -57,15 +59,11 @@ class Scripts:
         return replies
 
     async def _send(self, calls: Sequence[Call]) -> list[Any]:
-        pipe = self._redis.pipeline(transaction=False)
         keys = self._memory.script_keys
-        for name, arguments in calls:
-            pipe.execute_command("EVALSHA", source(name)[1], *keys, *arguments)
-        replies: list[Any] = [_told(reply) for reply in await pipe.execute(raise_on_error=False)]
-        for reply in replies:
-            if isinstance(reply, Exception) and not isinstance(reply, ResponseError):
-                raise reply
-        return replies
+        octets = b"".join(
+            hiredis.pack_command(("EVALSHA", source(name)[1], *keys, *arguments)) for name, arguments in calls
+        )
+        return await self._lines.exchange(octets, len(calls))
 
 
 def run(redis: BlockingRedis, settings: Settings, name: str, *arguments: Argument) -> Any:
@@ -73,9 +71,4 @@ def run(redis: BlockingRedis, settings: Settings, name: str, *arguments: Argumen
     try:
         return redis.eval(source(name)[0], *Memory(settings).script_keys, *arguments)  # type: ignore[arg-type]
     except ResponseError as refusal:
-        raise _told(refusal) from None
-
-
-def _told(reply: Any) -> Any:
-    lost = type(reply) is ResponseError and str(reply).startswith("LOST")
-    return QueueLost(str(reply)) if lost else reply
+        raise told(refusal) from None

@@ -4,11 +4,13 @@ Levels: critical = the process cannot go on; error = needs a person; warning = d
 info = facts one would ask for later; debug = for a developer.
 """
 
+import asyncio
 import logging
 import re
 import sys
 from collections.abc import Mapping, MutableMapping, Sequence
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, BinaryIO
 
 import orjson
 import structlog
@@ -49,6 +51,7 @@ def setup(settings: Settings, process: str) -> None:
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(process=process, node=settings.node)
+    _facts.open(settings, process)
     _adopt_libraries(settings, shared)
 
 
@@ -78,3 +81,48 @@ def get(name: str) -> structlog.typing.FilteringBoundLogger:
     """The logger of a module."""
     logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(name)
     return logger
+
+
+class _Facts:
+    """Lines at level info that come a thousand times a second: made at once, written once in a turn of the loop."""
+
+    def __init__(self) -> None:
+        self._stream: BinaryIO | None = None  # None: logs are not set up
+        self._is_wanted = True
+        self._bound: dict[str, str] = {}
+        self._lines: list[bytes] = []
+
+    def open(self, settings: Settings, process: str) -> None:
+        """Write to stderr from now on."""
+        self._stream = sys.stderr.buffer
+        self._is_wanted = settings.log_level in {"debug", "info"}
+        self._bound = {"process": process, "node": settings.node}
+
+    def add(self, event: str, fields: Mapping[str, Any]) -> None:
+        """One line."""
+        if self._stream is None:
+            structlog.get_logger().info(event, **fields)
+            return
+        if not self._is_wanted:
+            return
+        at = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        self._lines.append(orjson.dumps({**fields, "event": event, **self._bound, "level": "info", "timestamp": at}))
+        if len(self._lines) == 1:
+            asyncio.get_running_loop().call_soon(self._write)
+
+    def _write(self) -> None:
+        lines, self._lines = self._lines, []
+        if self._stream is not None:
+            self._stream.write(b"\n".join((*lines, b"")))
+            self._stream.flush()
+
+
+_facts = _Facts()
+
+
+def fact(event: str, **fields: Any) -> None:
+    """An info line of a hot path, at a tenth of the price: nothing is redacted, so give it ids and figures only.
+
+    To be called on the event loop.
+    """
+    _facts.add(event, fields)

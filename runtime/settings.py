@@ -79,6 +79,10 @@ class Settings(BaseSettings):
     )
 
     # Accepting
+    api_processes: Positive = Field(
+        1, description="Processes of `nightmail api`, on one port; each counts rates and connections for itself."
+    )
+    smtp_processes: Positive = Field(1, description="The same for `nightmail smtp`.")
     control_url: str | None = Field(None, description="Where the send API finds the control API; unset: host and port.")
     max_message_bytes: Positive = Field(40 * 1024 * 1024, description="Largest message, and largest HTTP body.")
     max_recipients: Positive = Field(50, description="Most recipients of one message.")

@@ -5,25 +5,33 @@ its base64 password read as a command, and commands are what servers log.
 """
 
 import binascii
-from collections.abc import Awaitable, Callable
+from base64 import b64encode
+from collections.abc import Generator
 
 from smtp.replies import Refused
 
 MECHANISMS = "PLAIN LOGIN"
 
-Ask = Callable[[str], Awaitable[str]]  # sends a challenge, gives the client's line; raises Refused when that is `*`
+Asking = Generator[str, str, str]  # yields challenges in base64, is sent the client's lines, returns what it found
 
 
-async def password(mechanism: str, initial: str, *, ask: Ask) -> str:
+def password(mechanism: str, initial: str) -> Asking:
     """Hold the dialogue of `mechanism`, with the initial response if there was one; raises Refused."""
     if mechanism == "PLAIN":
-        return _of_plain(_decoded(initial or await ask("")))
+        return _of_plain(_decoded(initial or (yield from _ask(""))))
     if mechanism == "LOGIN":
-        user = initial or await ask("Username:")
-        secret = await ask("Password:")
+        user = initial or (yield from _ask("Username:"))
+        secret = yield from _ask("Password:")
         _decoded(user)
         return _text(_decoded(secret))
     raise Refused(504, "5.5.4", "Unrecognized authentication type")
+
+
+def _ask(challenge: str) -> Asking:
+    line = yield b64encode(challenge.encode()).decode()
+    if line == "*":
+        raise Refused(501, "5.7.0", "Authentication cancelled")
+    return line
 
 
 def _of_plain(response: bytes) -> str:

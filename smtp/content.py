@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import format_datetime
+from typing import NamedTuple
 
 from outbox.message import Message, Recipient
 from smtp.display import mailboxes, shown, unfolded
@@ -40,8 +41,7 @@ class Envelope:
     smtputf8: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(NamedTuple):
     """One header field: lower-case name, raw value, and its octets."""
 
     name: bytes

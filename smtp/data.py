@@ -1,11 +1,10 @@
-"""The content of one DATA command, read with bounded memory and checked to be canonical.
+"""The content of one DATA command, gathered with bounded memory and checked to be canonical.
 
 Only <CRLF>.<CRLF> ends it. Every other spelling of a line end is content, and bare CR or LF in content is what SMTP
 smuggling is made of: a later hop that takes one for a line end would see a second message. So they are refused, or by
 setting turned into CRLF, after which the next hop gets them dot-stuffed like any other line.
 """
 
-import asyncio
 import re
 from typing import Literal
 
@@ -13,6 +12,7 @@ from smtp.limits import Lease
 from smtp.replies import Goodbye, Refused, Reply
 
 _END = b"\r\n.\r\n"
+_FREE = 32_768  # octets of a message that need no lease: connections are counted, and most mail is small
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 
 # RFC 5321 section 4.5.3.1.6 has 998 octets, and says that implementations should take more where they can. Mail
@@ -21,59 +21,79 @@ _LINE_END = re.compile(rb"\r\n|\r|\n")
 MAX_LINE = 100_000
 
 
-async def receive(reader: asyncio.StreamReader, *, most: int, lease: Lease) -> bytes:
-    """Octets up to the final dot, dots unstuffed (RFC 5321 section 4.5.2), at most `most` of them.
+class Content:
+    """Gathers octets up to the final dot, at most `most` of them once their dots are unstuffed.
 
-    What is too large is read to its end and dropped, so that the client hears why; one that goes on for as long again
-    is cut off.
-
-    Raises:
-        Refused: 552 too large, 452 no room now. Goodbye: 552 and still sending. IncompleteReadError: the client left.
+    What is too large is taken to its end and dropped, so that the client hears why; one that goes on for as long again
+    is cut off. It keeps its lease of the memory until `release`.
     """
-    wire_most = most + most // 3 + len(_END)  # a stuffed line of three octets travels as four
-    # The CRLF of the DATA line is the first of <CRLF>.<CRLF> when the content is empty: put it back.
-    reader._buffer[:0] = b"\r\n"  # type: ignore[attr-defined]  # noqa: SLF001  (StreamReader has no unread)
-    chunks: list[bytes] = []
-    size = 0
-    refusal: Reply | None = None
-    ended = False
-    while not ended:
-        chunk, ended = await _chunk(reader)
-        size += len(chunk)
-        if refusal is None:
-            refusal = _refusal(size > wire_most, not ended and not lease.take(len(chunk)), most)
-        if refusal is None:
-            chunks.append(chunk)
-        elif size > 2 * wire_most:
-            raise Goodbye.of(refusal)
-        else:
-            chunks.clear()
-    if refusal is not None:
-        raise Refused.of(refusal)
-    return _unstuffed(b"".join(chunks), most)
 
+    def __init__(self, *, most: int, lease: Lease) -> None:
+        self._most = most
+        self._wire_most = most + most // 3 + len(_END)  # a stuffed line of three octets travels as four
+        self._lease = lease
+        self._leased = _FREE
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._last = b"\r\n"  # the end of what came: the CRLF of the DATA line begins the end of an empty content
+        self._refusal: Reply | None = None
 
-async def _chunk(reader: asyncio.StreamReader) -> tuple[bytes, bool]:
-    """The next octets, and whether they end with the final dot."""
-    try:
-        return await reader.readuntil(_END), True
-    except asyncio.LimitOverrunError as overrun:  # `consumed` octets hold no part of an end
-        return await reader.readexactly(overrun.consumed), False
+    def feed(self, octets: bytes) -> bytes | None:
+        """Take what came; what follows the final dot, or None while the dot has not come. Raises Goodbye: 552."""
+        last = self._last
+        at = (last + octets[:4]).find(_END) - len(last)  # an end over the seam comes before any behind it
+        if at < -len(last):
+            at = octets.find(_END)
+            if at < 0:
+                self._gather(octets)
+                self._last = (last + octets[-4:])[-4:]
+                return None
+        end = at + len(_END)
+        self._gather(octets[:end])
+        return octets[end:]
 
+    def _gather(self, piece: bytes) -> None:
+        self._size += len(piece)
+        if self._refusal is None:
+            self._refusal = self._judged()
+        if self._refusal is None:
+            self._pieces.append(self._unstuffed(piece))
+            return
+        self._pieces.clear()
+        if self._size > 2 * self._wire_most:
+            raise Goodbye.of(self._refusal)
 
-def _refusal(too_large: bool, no_room: bool, most: int) -> Reply | None:  # noqa: FBT001
-    if too_large:
-        return Reply(552, "5.3.4", f"Message larger than {most} octets")
-    if no_room:
-        return Reply(452, "4.3.1", "No room for a message of this size now")
-    return None
+    def _unstuffed(self, piece: bytes) -> bytes:
+        """The piece less the dots that begin a line. Piece by piece: doing it to 25 MB at once would stop everybody."""
+        before = self._last[-2:]
+        return (before + piece).replace(b"\r\n.", b"\r\n")[len(before) :]
 
+    def _judged(self) -> Reply | None:
+        if self._size > self._wire_most:
+            return self._too_large()
+        if self._size > self._leased:
+            if not self._lease.take(self._size - self._leased):
+                return Reply(452, "4.3.1", "No room for a message of this size now")
+            self._leased = self._size
+        return None
 
-def _unstuffed(wire: bytes, most: int) -> bytes:
-    content = wire[:-3].replace(b"\r\n.", b"\r\n")[2:]
-    if len(content) > most:
-        raise Refused(552, "5.3.4", f"Message larger than {most} octets")
-    return content
+    def _too_large(self) -> Reply:
+        return Reply(552, "5.3.4", f"Message larger than {self._most} octets")
+
+    def octets(self) -> bytes:
+        """The content without stuffed dots (RFC 5321 section 4.5.2). Raises Refused: 552 too large, 452 no room now."""
+        if self._refusal is not None:
+            raise Refused.of(self._refusal)
+        content = b"".join(self._pieces)[:-2]  # the final line, less its dot
+        self._pieces.clear()
+        if len(content) > self._most:
+            raise Refused.of(self._too_large())
+        return content
+
+    def release(self) -> None:
+        """Give the memory back. Again and again does nothing."""
+        self._pieces.clear()
+        self._lease.release()
 
 
 def canonical(content: bytes, *, bare: Literal["refuse", "normalise"]) -> bytes:

@@ -9,11 +9,13 @@ import quopri
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 # RFC 2047 section 2, without its limit of 75 octets, which many exceed.
 _WORD = re.compile(r"=\?([A-Za-z0-9_.:\-]{1,40})(?:\*[A-Za-z0-9\-]*)?\?([bBqQ])\?([^?\s]{0,1000})\?=")
 _BETWEEN_WORDS = re.compile(r"(\?=)[ \t]+(?==\?)")  # white space between two encoded words is not shown: section 6.2
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_SHORT = 300  # characters of a list that is worth keeping
 _SPECIAL = re.compile(r'[\\"(),:;<>]')
 
 
@@ -49,14 +51,24 @@ def _decoded_word(word: re.Match[str]) -> str:
         return word[0]
 
 
-def mailboxes(value: str, *, most: int) -> list[Mailbox]:
+def mailboxes(value: str, *, most: int) -> tuple[Mailbox, ...]:
     """The members of an address list (RFC 5322 section 3.4), at most `most`; groups give their members."""
+    return _known(value, most) if len(value) <= _SHORT else _read(value, most)
+
+
+@lru_cache(maxsize=1024)
+def _known(value: str, most: int) -> tuple[Mailbox, ...]:
+    """Programs send from one address, and often to the same."""
+    return _read(value, most)
+
+
+def _read(value: str, most: int) -> tuple[Mailbox, ...]:
     members: list[Mailbox] = []
     for member in _members(value) if value else ():
         if len(members) == most:
             break
         members.append(Mailbox(shown(member.text), member.address))
-    return members
+    return tuple(members)
 
 
 def _members(value: str) -> Iterator[Mailbox]:

@@ -13,7 +13,7 @@ from outbox.errors import Full, IdempotencyConflict, KeyUnknown, Overloaded, Una
 from outbox.policy import ApiKey, Policy
 from outbox.ratelimit import RateLimiter
 from runtime import clock
-from runtime.logs import get
+from runtime.logs import fact, get
 from runtime.settings import Settings
 from smtp import content
 from smtp.content import Draft, Envelope
@@ -87,7 +87,7 @@ class Intake:
             note_refusal(FAULT, peer=peer, key_id=key.id)
             raise Refused.of(FAULT) from fault
         _ACCEPTED.inc()
-        log.info(
+        fact(
             "submission.accepted",
             id=message_id,
             key_id=key.id,
@@ -100,7 +100,7 @@ class Intake:
 
     async def _take_in_turn(self, envelope: Envelope, wire: bytes, key: ApiKey) -> tuple[str, bool]:
         try:
-            async with self._acceptor.door.place():
+            async with self._acceptor.door:
                 return await self._take(envelope, wire, key)
         except (Full, Overloaded) as refusal:
             raise _refused(refusal) from None

@@ -2,8 +2,6 @@
 
 import ipaddress
 from collections import Counter
-from types import TracebackType
-from typing import Self
 
 from smtp.replies import Goodbye
 
@@ -78,12 +76,12 @@ class Memory:
         self.used = 0
 
     def lease(self) -> "Lease":
-        """Room for one message, to be used as a context manager."""
+        """Room for one message, which gives it back by `release`."""
         return Lease(self)
 
 
 class Lease:
-    """What one message takes of the memory; all of it is given back at the end."""
+    """What one message takes of the memory."""
 
     __slots__ = ("_memory", "_taken")
 
@@ -99,11 +97,7 @@ class Lease:
         self._taken += octets
         return True
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def release(self) -> None:
+        """Give all of it back."""
         self._memory.used -= self._taken
         self._taken = 0

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from smtp.replies import Refused
 
@@ -14,6 +15,7 @@ _PATH = re.compile(rf" *<(?:@[^<>\":]*:)?(?P<address>(?P<local>{_LOCAL})@(?P<dom
 _NULL = re.compile(r" *<>")
 _MAILBOX = re.compile(rf"{_LOCAL}@({_DOMAIN})")
 
+_KNOWN = 1024  # arguments whose meaning is kept: programs send from one address, and often to the same
 _MAX_LOCAL, _MAX_PATH = 64, 254  # octets: RFC 5321 sections 4.5.3.1.1 and 4.5.3.1.3 less the brackets
 
 
@@ -26,6 +28,7 @@ class MailArgument:
     smtputf8: bool
 
 
+@lru_cache(maxsize=_KNOWN)
 def parse_mail(argument: str) -> MailArgument:
     """Read what follows MAIL; raises Refused."""
     address, rest = _path(argument, "FROM:", null=True)
@@ -45,6 +48,7 @@ def parse_mail(argument: str) -> MailArgument:
     return MailArgument(address, int(size), smtputf8 is not None)
 
 
+@lru_cache(maxsize=_KNOWN)
 def parse_rcpt(argument: str, *, smtputf8: bool) -> str:
     """Read what follows RCPT: the forward-path; raises Refused."""
     address, rest = _path(argument, "TO:", null=False)
@@ -54,6 +58,7 @@ def parse_rcpt(argument: str, *, smtputf8: bool) -> str:
     return address
 
 
+@lru_cache(maxsize=_KNOWN)
 def a_label(domain: str) -> str:
     """The lower-case ASCII form of a domain name (RFC 5890), the one that lanes and policy use; raises ValueError."""
     name = domain.lower()
@@ -68,6 +73,7 @@ def a_label(domain: str) -> str:
     return name
 
 
+@lru_cache(maxsize=_KNOWN)
 def domain_of(mailbox: str) -> str:
     """The domain of a bare address, as an A-label; raises ValueError when it is none."""
     found = _MAILBOX.fullmatch(mailbox)

@@ -1,7 +1,6 @@
 """The SMTP server of one process: both ports, every session, and an orderly end."""
 
 import asyncio
-import logging
 import socket
 import ssl
 from collections.abc import Callable
@@ -69,7 +68,6 @@ class SubmissionServer:
 
     async def start(self) -> None:
         """Open both ports. Raises OSError when one is taken or the certificate cannot be used."""
-        logging.getLogger("mail.log").setLevel(logging.CRITICAL)  # aiosmtpd's: it would log what clients say
         tls = server_context(self._settings, now=self._now())
         try:
             for port, implicit in ((self._settings.smtp_port, False), (self._settings.smtps_port, True)):

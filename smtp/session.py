@@ -3,12 +3,10 @@
 The last stop before a message is ours: 250 to the final dot is said only when `Intake.take` came back.
 """
 
-import asyncio
 import ssl
-from base64 import b64encode
-from typing import ClassVar, cast
-
-from aiosmtpd.smtp import Envelope as Transaction
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 from outbox.policy import ApiKey
 from runtime.logs import get
@@ -16,7 +14,7 @@ from runtime.settings import Settings
 from smtp import auth
 from smtp.connection import Connection, Phase, Verb
 from smtp.content import Envelope
-from smtp.data import receive
+from smtp.data import Content
 from smtp.intake import Intake, note_refusal
 from smtp.limits import Memory
 from smtp.metrics import AUTHS
@@ -24,6 +22,15 @@ from smtp.paths import parse_mail, parse_rcpt
 from smtp.replies import Goodbye, Refused
 
 log = get(__name__)
+
+
+@dataclass(slots=True)
+class Transaction:
+    """What the client has said since MAIL, or nothing."""
+
+    reverse_path: str | None = None
+    recipients: list[str] = field(default_factory=list)
+    smtputf8: bool = False
 
 
 class SubmissionSession(Connection):
@@ -50,26 +57,28 @@ class SubmissionSession(Connection):
         self._key: ApiKey | None = None
         self._token = ""
         self._auth_failures = 0
+        self._transaction = Transaction()
+        self._taking: tuple[Envelope, ApiKey] | None = None  # whose content is on its way
 
-    @property
-    def _transaction(self) -> Transaction:
-        return cast("Transaction", self.envelope)
+    def reset(self) -> None:
+        """Forget the transaction, if there is one."""
+        self._transaction = Transaction()
 
     # Greeting
 
-    async def smtp_HELO(self, argument: str) -> None:  # noqa: N802  (RFC 5321's names)
+    def smtp_HELO(self, argument: str) -> None:  # noqa: N802  (RFC 5321's names)
         """RFC 5321 section 4.1.1.1. A client that greets so cannot AUTH: only a trusted network's can send."""
         self._greet(argument, extended=False)
-        await self.push(f"250 {self.hostname}")
+        self.push(f"250 {self.hostname}")
 
-    async def smtp_EHLO(self, argument: str) -> None:  # noqa: N802
+    def smtp_EHLO(self, argument: str) -> None:  # noqa: N802
         """What we can do; AUTH is offered under TLS only (RFC 4954 section 4)."""
         self._greet(argument, extended=True)
         offers = ["PIPELINING", f"SIZE {self._settings.max_message_bytes}", "8BITMIME", "SMTPUTF8"]
         offers.append(f"AUTH {auth.MECHANISMS}" if self.is_encrypted else "STARTTLS")
         for line in (self.hostname, *offers):
-            await self.push(f"250-{line}")
-        await self.push("250 ENHANCEDSTATUSCODES")
+            self.push(f"250-{line}")
+        self.push("250 ENHANCEDSTATUSCODES")
 
     def _greet(self, argument: str, *, extended: bool) -> None:
         if not argument:
@@ -77,25 +86,28 @@ class SubmissionSession(Connection):
         self.reset()
         self._is_extended = extended
 
-    async def smtp_STARTTLS(self, argument: str) -> None:  # noqa: N802
+    def smtp_STARTTLS(self, argument: str) -> None:  # noqa: N802
         """RFC 3207. The session begins anew under TLS."""
         if argument:
             raise Refused(501, "5.5.4", "STARTTLS takes no argument")
         if self.is_encrypted:
             raise Refused(503, "5.5.1", "Already under TLS")
-        await self.push("220 2.0.0 Ready to start TLS")
-        await self.upgrade()
+        self.push("220 2.0.0 Ready to start TLS")
         self._is_extended = False
         self.reset()
+        self.wait_for(self.upgrade(), Phase.UPGRADING)
 
     # Authentication
 
-    async def smtp_AUTH(self, argument: str) -> None:  # noqa: N802
+    def smtp_AUTH(self, argument: str) -> None:  # noqa: N802
         """RFC 4954. Any user name; the password is the API key."""
         mechanism, _, initial = argument.partition(" ")
         self._check_may_auth(mechanism)
+        self.hold(self._log_in(mechanism.upper(), initial.strip()))
+
+    def _log_in(self, mechanism: str, initial: str) -> Generator[str, str, None]:
         try:
-            token = await auth.password(mechanism.upper(), initial.strip(), ask=self._ask)
+            token = yield from auth.password(mechanism, initial)
             self._key, self._token = self._intake.authenticate(token), token
         except Refused as refusal:
             self._auth_failures += refusal.reply.is_permanent
@@ -103,33 +115,26 @@ class SubmissionSession(Connection):
             log.warning("submission.auth_refused", peer=self.peer, reply=str(refusal.reply))
             raise
         AUTHS.labels("235").inc()
-        await self.push("235 2.7.0 Authentication successful")
+        self.push("235 2.7.0 Authentication successful")
 
     def _check_may_auth(self, mechanism: str) -> None:
         if not self.is_encrypted:
             raise Refused(538, "5.7.11", "Encryption required: STARTTLS first")
         if not self._is_extended:
             raise Refused(503, "5.5.1", "EHLO first")
-        if self._key is not None or self._transaction.mail_from is not None:
+        if self._key is not None or self._transaction.reverse_path is not None:
             raise Refused(503, "5.5.1", "AUTH comes once, before MAIL")
         if not mechanism:
             raise Refused(501, "5.5.4", "Name a mechanism")
         if self._auth_failures >= self._settings.smtp_auth_tries:
             raise Goodbye(421, "4.7.0", "Too many failed authentications")
 
-    async def _ask(self, challenge: str) -> str:
-        await self.push(f"334 {b64encode(challenge.encode()).decode()}")
-        line = await self.next_line()
-        if line == b"*":
-            raise Refused(501, "5.7.0", "Authentication cancelled")
-        return line.decode("ascii", "replace")
-
     # The transaction
 
-    async def smtp_MAIL(self, argument: str) -> None:  # noqa: N802
+    def smtp_MAIL(self, argument: str) -> None:  # noqa: N802
         """RFC 5321 section 4.1.1.2, SIZE of RFC 1870, SMTPUTF8 of RFC 6531. Counts against the key's rate."""
         key = self._sender()
-        if self._transaction.mail_from is not None:
+        if self._transaction.reverse_path is not None:
             raise Refused(503, "5.5.1", "Nested MAIL")
         mail = parse_mail(argument)
         if mail.size > self._settings.max_message_bytes:
@@ -137,9 +142,9 @@ class SubmissionSession(Connection):
         if key is self._key:
             key = self._key = self._intake.still_valid(self._token, key)
         self._intake.admit(key)
-        self._transaction.mail_from = mail.reverse_path
-        self._transaction.smtp_utf8 = mail.smtputf8
-        await self.push("250 2.1.0 Ok")
+        self._transaction.reverse_path = mail.reverse_path
+        self._transaction.smtputf8 = mail.smtputf8
+        self.push("250 2.1.0 Ok")
 
     def _sender(self) -> ApiKey:
         """Whose mail it is: the key's that logged in, else the trusted network's."""
@@ -148,89 +153,90 @@ class SubmissionSession(Connection):
             raise Refused(530, "5.7.0", "Authentication required" if self.is_encrypted else "STARTTLS first")
         return key
 
-    async def smtp_RCPT(self, argument: str) -> None:  # noqa: N802
+    def smtp_RCPT(self, argument: str) -> None:  # noqa: N802
         """RFC 5321 section 4.1.1.3. A recipient named twice is one recipient."""
         self._sender()
-        if self._transaction.mail_from is None:
+        if self._transaction.reverse_path is None:
             raise Refused(503, "5.5.1", "MAIL first")
-        recipients = self._transaction.rcpt_tos
-        address = parse_rcpt(argument, smtputf8=self._transaction.smtp_utf8)
+        recipients = self._transaction.recipients
+        address = parse_rcpt(argument, smtputf8=self._transaction.smtputf8)
         if address not in recipients:
             if len(recipients) >= self._settings.max_recipients:
                 raise Refused(452, "4.5.3", "Too many recipients")
             recipients.append(address)
-        await self.push("250 2.1.5 Ok")
+        self.push("250 2.1.5 Ok")
 
-    async def smtp_DATA(self, argument: str) -> None:  # noqa: N802
+    def smtp_DATA(self, argument: str) -> None:  # noqa: N802
         """RFC 5321 section 4.1.1.4. Whatever the reply to the dot, the transaction is over."""
         key = self._sender()
         if argument:
             raise Refused(501, "5.5.4", "DATA takes no argument")
         transaction = self._transaction
-        if transaction.mail_from is None:
+        if transaction.reverse_path is None:
             raise Refused(503, "5.5.1", "MAIL first")
-        if not transaction.rcpt_tos:
+        if not transaction.recipients:
             raise Refused(554, "5.5.1", "No valid recipients")
         self.reset()
-        await self.push("354 End data with <CR><LF>.<CR><LF>")
-        await self.flush()
-        envelope = Envelope(transaction.mail_from, tuple(transaction.rcpt_tos), transaction.smtp_utf8)
-        try:
-            message_id = await self._take(envelope, key)
-        finally:
-            self.phase = Phase.TALKING
-        self.errors.reset()
-        await self.push(f"250 2.0.0 Ok: queued as {message_id}")
+        self._taking = Envelope(transaction.reverse_path, tuple(transaction.recipients), transaction.smtputf8), key
+        self.push("354 End data with <CR><LF>.<CR><LF>")
+        self.receive(Content(most=self._settings.max_message_bytes, lease=self._memory.lease()))
 
-    async def _take(self, envelope: Envelope, key: ApiKey) -> str:
-        with self._memory.lease() as lease:
-            self.phase = Phase.RECEIVING
-            try:
-                wire = await receive(self._reader, most=self._settings.max_message_bytes, lease=lease)
-            except Refused as refusal:
-                note_refusal(refusal.reply, peer=self.peer, key_id=key.id)
-                raise
-            self.phase = Phase.APPENDING
-            # Shielded: when a stopping server cancels this session, the append still comes to its end.
-            return await asyncio.shield(self._intake.take(envelope, wire, key, peer=self.peer))
+    def received(self, content: Content) -> None:
+        """The final dot came."""
+        assert self._taking is not None  # noqa: S101  (DATA set it)
+        (envelope, key), self._taking = self._taking, None
+        try:
+            wire = content.octets()
+        except Refused as refusal:
+            note_refusal(refusal.reply, peer=self.peer, key_id=key.id)
+            raise
+        self.wait_for(self._take(content, envelope, wire, key), Phase.APPENDING)
+
+    async def _take(self, content: Content, envelope: Envelope, wire: bytes, key: ApiKey) -> None:
+        try:
+            message_id = await self._intake.take(envelope, wire, key, peer=self.peer)
+        finally:
+            content.release()
+        self.errors.reset()
+        self.push(f"250 2.0.0 Ok: queued as {message_id}")
 
     # The rest
 
-    async def smtp_RSET(self, argument: str) -> None:  # noqa: N802
+    def smtp_RSET(self, argument: str) -> None:  # noqa: N802
         """RFC 5321 section 4.1.1.5."""
         if argument:
             raise Refused(501, "5.5.4", "RSET takes no argument")
         self.reset()
-        await self.push("250 2.0.0 Ok")
+        self.push("250 2.0.0 Ok")
 
-    async def smtp_NOOP(self, _argument: str) -> None:  # noqa: N802
+    def smtp_NOOP(self, _argument: str) -> None:  # noqa: N802
         """RFC 5321 section 4.1.1.9."""
-        await self.push("250 2.0.0 Ok")
+        self.push("250 2.0.0 Ok")
 
-    async def smtp_VRFY(self, _argument: str) -> None:  # noqa: N802
+    def smtp_VRFY(self, _argument: str) -> None:  # noqa: N802
         """RFC 5321 section 7.3: asked, but not told."""
-        await self.push("252 2.5.0 Send some mail, I will try my best")
+        self.push("252 2.5.0 Send some mail, I will try my best")
 
-    async def smtp_EXPN(self, _argument: str) -> None:  # noqa: N802
+    def smtp_EXPN(self, _argument: str) -> None:  # noqa: N802
         """RFC 5321 section 4.1.1.7: there are no lists here."""
         raise Refused(502, "5.5.1", "Not implemented")
 
-    async def smtp_QUIT(self, _argument: str) -> None:  # noqa: N802
+    def smtp_QUIT(self, _argument: str) -> None:  # noqa: N802
         """RFC 5321 section 4.1.1.10."""
         raise Goodbye(221, "2.0.0", "Bye")
 
-    verbs: ClassVar[dict[str, Verb]] = {
-        "HELO": smtp_HELO,
-        "EHLO": smtp_EHLO,
-        "STARTTLS": smtp_STARTTLS,
-        "AUTH": smtp_AUTH,
-        "MAIL": smtp_MAIL,
-        "RCPT": smtp_RCPT,
-        "DATA": smtp_DATA,
-        "RSET": smtp_RSET,
-        "NOOP": smtp_NOOP,
-        "VRFY": smtp_VRFY,
-        "EXPN": smtp_EXPN,
-        "HELP": smtp_EXPN,
-        "QUIT": smtp_QUIT,
+    verbs: ClassVar[dict[bytes, Verb]] = {
+        b"HELO": smtp_HELO,
+        b"EHLO": smtp_EHLO,
+        b"STARTTLS": smtp_STARTTLS,
+        b"AUTH": smtp_AUTH,
+        b"MAIL": smtp_MAIL,
+        b"RCPT": smtp_RCPT,
+        b"DATA": smtp_DATA,
+        b"RSET": smtp_RSET,
+        b"NOOP": smtp_NOOP,
+        b"VRFY": smtp_VRFY,
+        b"EXPN": smtp_EXPN,
+        b"HELP": smtp_EXPN,
+        b"QUIT": smtp_QUIT,
     }

@@ -6,6 +6,7 @@ import os
 import click
 
 from nightmail.complaint import load_settings
+from nightmail.several import Several
 from runtime import logs
 
 
@@ -17,10 +18,25 @@ def _run(role: str, process: str, *arguments: str | int) -> None:
     importlib.import_module(f"nightmail.roles.{role}").run(settings, *arguments)
 
 
+_one_of_several = click.option("--share", is_flag=True, hidden=True, help="This is one of several processes.")
+
+
+def _run_all(role: str, *, share: bool) -> None:
+    """Run as many processes of a role that listens as the settings ask."""
+    settings = load_settings()
+    count: int = getattr(settings, f"{role}_processes")
+    if share or count == 1:
+        _run(role, role)
+        return
+    logs.setup(settings, role)
+    Several(role, settings, count=count).run()
+
+
 @click.command()
-def api() -> None:
+@_one_of_several
+def api(*, share: bool) -> None:
     """Run the send API."""
-    _run("api", "api")
+    _run_all("api", share=share)
 
 
 @click.command()
@@ -30,9 +46,10 @@ def control() -> None:
 
 
 @click.command()
-def smtp() -> None:
+@_one_of_several
+def smtp(*, share: bool) -> None:
     """Run SMTP submission."""
-    _run("smtp", "smtp")
+    _run_all("smtp", share=share)
 
 
 @click.command()

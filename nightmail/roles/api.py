@@ -26,5 +26,6 @@ async def _serve(settings: Settings) -> None:
             forwarder=forwarder,
             ratelimiter=parts.ratelimiter,
         )
-        await serve_http(app, host=settings.host, port=settings.api_port, stopping=stopping)
+        shared = settings.api_processes > 1
+        await serve_http(app, host=settings.host, port=settings.api_port, stopping=stopping, shared=shared)
     await forwarder.stop()

@@ -31,6 +31,12 @@ local function size(csv)
   return commas + 1
 end
 
+local function many(command, k, words) -- a command over any number of words; an even chunk keeps pairs together
+  for at = 1, #words, 1000 do
+    redis.call(command, k, unpack(words, at, math.min(at + 999, #words)))
+  end
+end
+
 local function count(state, n)
   redis.call('HINCRBY', key('states'), state, n)
 end
@@ -50,10 +56,14 @@ local function wake()
   if redis.call('LLEN', key('wake')) < 16 then redis.call('LPUSH', key('wake'), '1') end
 end
 
-local function enlist(lane, did, due)
-  redis.call('ZADD', key('lane', lane), due, did)
+local function enter(lane, due) -- the lane has work that is due then
   local first = redis.call('ZSCORE', key('lanes'), lane)
   if not first or tonumber(first) > tonumber(due) then redis.call('ZADD', key('lanes'), due, lane) end
+end
+
+local function enlist(lane, did, due)
+  redis.call('ZADD', key('lane', lane), due, did)
+  enter(lane, due)
 end
 
 local function relist(lane) -- after work left the lane: its next due time, or none

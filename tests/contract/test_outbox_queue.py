@@ -6,7 +6,10 @@ from datetime import timedelta
 import fakeredis
 import pytest
 
+from outbox import events
 from outbox.backlog import backlog
+from outbox.entry import Entry
+from outbox.ids import Idempotency
 from outbox.message import Attempt, Outcome
 from outbox.queue import Cancel, Outbox, Reschedule
 from outbox.states import State
@@ -77,6 +80,40 @@ async def test_batch_is_taken_whole(outbox):
     mails = [a_submission(f"{n}@one.test") for n in range(5)]
     assert await put(outbox, *mails) == [b"stored", 5]
     assert {c.message.id for c in await claim(outbox)} == {m.message.id for m in mails}
+
+
+async def test_entries_of_one_call_are_each_all_or_nothing(outbox, redis):
+    """Entries that meet in one call answer for themselves: a key's second use, a known id, another lane."""
+    mails = [a_submission(f"{n}@{n % 2}.test") for n in range(4)]
+    key = Idempotency("POST /emails", "order-17", "f" * 64)
+    keyed, again = (Entry.of(mails[n : n + 1], key, day=1, retention_ms=60_000) for n in (0, 1))
+    entries = [keyed, again, an_entry(mails[1], mails[2]), an_entry(mails[1]), an_entry(mails[3], mails[0])]
+    replies = await outbox.append([entry.arguments(NOON) for entry in entries])
+    used = keyed.first_use.encode().encode()
+    assert replies == [[b"stored", 1], [b"replayed", used], [b"stored", 2], [b"stored", 0], [b"stored", 1]]
+    assert await outbox.append([again.arguments(NOON)]) == [[b"replayed", used]]
+    found = {c.message.id for lane in ("0.test", "1.test") for c in await claim(outbox, lane)}
+    assert found == {mail.message.id for mail in mails}
+    told = await redis.xrange(outbox._key("events"))
+    assert [number for number, _ in told] == [f"{n}-0".encode() for n in range(1, 5)]
+    assert [fields[b"e"] for _, fields in told] == [events.accepted(mails[n].message) for n in (0, 1, 2, 3)]
+
+
+async def test_a_call_of_many_writes_once_what_they_share(settings):
+    """Ten times the mail to one lane costs five commands a mail, not ten times all: counted by the server itself."""
+    client = redis_async(settings, timeout=5)
+    outbox = Outbox(client, settings)
+
+    async def commands(mails: int) -> int:
+        before = await client.info("commandstats")
+        await outbox.append([an_entry(a_submission()).arguments(NOON) for _ in range(mails)])
+        after = await client.info("commandstats")
+        return sum(after[name]["calls"] - before.get(name, {"calls": 0})["calls"] for name in after)
+
+    await commands(1)
+    one, ten = await commands(1), await commands(10)
+    assert ten - one <= 9 * 5
+    await client.aclose()
 
 
 async def test_settled_delivery_ends_once(outbox):

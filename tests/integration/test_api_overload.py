@@ -21,7 +21,7 @@ async def narrow(settings):
 async def test_the_excess_is_refused_at_once(narrow):
     """One waits and is served, the next is told to come again, before its body is looked at."""
     door = narrow.parts.acceptor.door
-    async with door.place():
+    async with door:
         waiting = asyncio.create_task(narrow.client.post("/emails", json=MAIL))
         await until(lambda: door.is_full)
         answer = await narrow.client.post("/emails", content=b"{")
@@ -65,7 +65,7 @@ async def test_large_bodies_share_a_budget(narrow):
 async def test_a_client_that_leaves_gives_its_place_back(narrow):
     """Whatever became of the waiting one, the next is served."""
     door = narrow.parts.acceptor.door
-    async with door.place():
+    async with door:
         with pytest.raises(httpx.ReadTimeout):
             await narrow.client.post("/emails", json=MAIL, timeout=0.2)
     assert (await narrow.client.post("/emails", json=MAIL)).status_code == 200

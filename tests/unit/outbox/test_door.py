@@ -81,7 +81,7 @@ async def test_nobody_waits_for_ever():
     with pytest.raises(Overloaded):
         await door.enter()
     door.leave()
-    async with door.place():
+    async with door:
         pass
 
 
@@ -90,7 +90,7 @@ async def test_a_place_is_never_lost():
     door = a_door(accept_places=2, accept_waiting=100)
 
     async def work():
-        async with door.place():
+        async with door:
             await asyncio.sleep(0)
 
     tasks = [asyncio.create_task(work()) for _ in range(60)]

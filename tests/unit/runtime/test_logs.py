@@ -1,5 +1,6 @@
 """Logs are JSON lines without secrets."""
 
+import asyncio
 import json
 import logging
 import sys
@@ -7,13 +8,15 @@ import sys
 import pytest
 import structlog
 
-from runtime.logs import get, setup
+from runtime import logs
+from runtime.logs import fact, get, setup
 from runtime.settings import Settings
 
 
 @pytest.fixture(autouse=True)
-def _as_before():
+def _as_before(monkeypatch):
     """Other tests of this process must not log into a stream that is gone."""
+    monkeypatch.setattr(logs, "_facts", logs._Facts())
     root = logging.getLogger()
     handlers, level = root.handlers, root.level
     yield
@@ -67,3 +70,20 @@ def test_exceptions_of_ours_are_one_line(capsys):
         get("test").error("thing.failed", exc_info=sys.exc_info())
     (line,) = lines_of(capsys)
     assert "ValueError: broken" in line["exception"]
+
+
+async def test_facts_look_like_any_other_line(capsys):
+    """A line of a hot path has the same fields, comes with the next turn of the loop, and obeys the level."""
+    setup(Settings(node="n1"), "api")
+    get("test").info("mail.accepted", id="x", size=3)
+    fact("mail.accepted", id="x", size=3)
+    fact("mail.accepted", id="y", size=4)
+    await asyncio.sleep(0)
+    slow, *quick = lines_of(capsys)
+    assert [line["id"] for line in quick] == ["x", "y"]
+    assert {name: type(value) for name, value in slow.items()} == {n: type(v) for n, v in quick[0].items()}
+    assert quick[0]["timestamp"].endswith("Z")
+    setup(Settings(log_level="warning"), "api")
+    fact("not.shown")
+    await asyncio.sleep(0)
+    assert lines_of(capsys) == []

@@ -1,31 +1,24 @@
-import asyncio
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smtp.data import MAX_LINE, canonical, receive
+from smtp.data import MAX_LINE, Content, canonical
 from smtp.limits import Memory
 from smtp.replies import Goodbye, Refused
 
 NEXT = b"MAIL FROM:<next@x.example>\r\n"
 
 
-async def received(
-    pieces: list[bytes], *, most: int = 10_000, memory: Memory | None = None, limit: int = 64
-) -> tuple[bytes, bytes]:
+def received(pieces: list[bytes], *, most: int = 10_000, memory: Memory | None = None) -> tuple[bytes, bytes]:
     """The content, and what was left for the next command, of octets that arrive in `pieces`."""
-    reader = asyncio.StreamReader(limit=limit)
-
-    async def feed() -> None:
-        for piece in pieces:
-            reader.feed_data(piece)
-            await asyncio.sleep(0)
-        reader.feed_eof()
-
-    with (memory or Memory(1_000_000)).lease() as lease:
-        content, _ = await asyncio.gather(receive(reader, most=most, lease=lease), feed())
-    return content, await reader.read()
+    content = Content(most=most, lease=(memory or Memory(1_000_000)).lease())
+    try:
+        for at, piece in enumerate(pieces, 1):
+            if (rest := content.feed(piece)) is not None:
+                return content.octets(), rest + b"".join(pieces[at:])
+    finally:
+        content.release()
+    raise AssertionError("no final dot")
 
 
 def stuffed(content: bytes) -> bytes:
@@ -40,10 +33,9 @@ _LINES = st.lists(st.sampled_from([b"", b".", b"..", b".x", b"x.", b"text", b"y"
 @given(
     lines=_LINES,
     cuts=st.lists(st.integers(1, 30), min_size=1, max_size=20),
-    limit=st.integers(1, 80),
 )
-async def test_content_arrives_whole_however_it_is_cut(lines: list[bytes], cuts: list[int], limit: int):
-    """Dots are unstuffed and the end is found whatever the sizes of segments and of our buffer."""
+def test_content_arrives_whole_however_it_is_cut(lines: list[bytes], cuts: list[int]):
+    """Dots are unstuffed and the end is found whatever the sizes of segments."""
     content = b"".join(line + b"\r\n" for line in lines)
     wire = stuffed(content) + NEXT
     pieces, at = [], 0
@@ -51,50 +43,57 @@ async def test_content_arrives_whole_however_it_is_cut(lines: list[bytes], cuts:
         size = cuts[len(pieces) % len(cuts)]
         pieces.append(wire[at : at + size])
         at += size
-    assert await received(pieces, limit=limit) == (content, NEXT)
+    assert received(pieces) == (content, NEXT)
 
 
-async def test_a_message_of_just_the_largest_size_is_taken():
+def test_a_message_of_just_the_largest_size_is_taken():
     """The limit counts octets of content: stuffed dots do not count."""
     content = b".\r\n" * 1000
-    assert (await received([stuffed(content)], most=3000))[0] == content
+    assert received([stuffed(content)], most=3000)[0] == content
     with pytest.raises(Refused, match=r"552 5\.3\.4"):
-        await received([stuffed(content)], most=2999)
+        received([stuffed(content)], most=2999)
 
 
-async def test_too_large_a_message_is_read_to_its_end():
+def test_too_large_a_message_is_read_to_its_end():
     """The client hears 552 after its dot, and the session stays in step."""
-    reader = asyncio.StreamReader(limit=64)
-    reader.feed_data(b"x" * 6_000 + b"\r\n.\r\n" + NEXT)
-    with pytest.raises(Refused, match=r"552 5\.3\.4"), Memory(10**6).lease() as lease:
-        await receive(reader, most=5_000 * 3 // 4, lease=lease)
-    assert await reader.readline() == NEXT
+    content = Content(most=3_750, lease=Memory(10**6).lease())
+    assert content.feed(b"x" * 6_000) is None
+    assert content.feed(b"\r\n.\r\n" + NEXT) == NEXT
+    with pytest.raises(Refused, match=r"552 5\.3\.4"):
+        content.octets()
 
 
-async def test_an_endless_message_is_cut_off():
+def test_an_endless_message_is_cut_off():
     """Who goes on for as long again is not listened to any longer."""
-    reader = asyncio.StreamReader(limit=64)
-    reader.feed_data(b"x" * 50_000)
-    with pytest.raises(Goodbye, match=r"552 5\.3\.4"), Memory(10**6).lease() as lease:
-        await receive(reader, most=5_000, lease=lease)
+    content = Content(most=5_000, lease=Memory(10**6).lease())
+    for _ in range(13):
+        assert content.feed(b"x" * 1_000) is None
+    with pytest.raises(Goodbye, match=r"552 5\.3\.4"):
+        content.feed(b"x" * 1_000)
 
 
-async def test_without_room_a_large_message_is_asked_to_come_later():
+def test_without_room_a_large_message_is_asked_to_come_later():
     """When others fill the memory the reply is temporary, and the room is given back after."""
-    memory = Memory(1_000)
-    with memory.lease() as other:
-        assert other.take(500)
-        with pytest.raises(Refused, match=r"452 4\.3\.1"):
-            await received([b"x" * 900 + b"\r\n.\r\n"], memory=memory)
-        assert memory.used == 500
+    memory, large = Memory(100_000), [b"x" * 45_000, b"x" * 45_000 + b"\r\n.\r\n"]
+    other = memory.lease()
+    assert other.take(50_000)
+    with pytest.raises(Refused, match=r"452 4\.3\.1"):
+        received(large, most=10**6, memory=memory)
+    assert memory.used == 50_000
+    other.release()
     assert memory.used == 0
-    assert len((await received([b"x" * 900 + b"\r\n.\r\n"], memory=memory))[0]) == 902
+    assert len(received(large, most=10**6, memory=memory)[0]) == 90_002
 
 
-async def test_a_client_that_leaves_has_sent_nothing():
+def test_small_mail_needs_no_room():
+    """A memory that large messages fill refuses no small one."""
+    memory = Memory(1)
+    assert received([b"x" * 16_000, b"x" * 16_000 + b"\r\n.\r\n"], most=10**6, memory=memory)[1] == b""
+
+
+def test_a_client_that_leaves_has_sent_nothing():
     """Without the final dot there is no message."""
-    with pytest.raises(asyncio.IncompleteReadError):
-        await received([b"half a line\r\n."])
+    assert Content(most=100, lease=Memory(1).lease()).feed(b"half a line\r\n.") is None
 
 
 @pytest.mark.parametrize("content", [b"a\nb\r\n", b"a\rb\r\n", b"a\r\r\n", b"\n\r\r\n", b"x\r\n\n.\r\n"])

@@ -52,7 +52,7 @@ def test_encoded_words_are_shown_decoded(value: str, expected: str):
 )
 def test_address_lists_are_taken_apart(value: str, expected: list[tuple[str, str]]):
     """Each member of an address list is given as written, with its bare address where that is beyond doubt."""
-    assert mailboxes(value, most=10) == [Mailbox(*pair) for pair in expected]
+    assert mailboxes(value, most=10) == tuple(Mailbox(*pair) for pair in expected)
 
 
 def test_folded_values_are_one_line():

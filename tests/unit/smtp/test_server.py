@@ -92,7 +92,7 @@ async def test_our_own_slowness_is_no_silence(open_place: Opener):
         await place.acceptor.begun.wait()
         (session,) = place.server._welcomes.values()
         session._heard_at -= 10  # as if that much time had passed
-        session._timeout_cb()
+        session._keep_time()
         place.acceptor.gate.set()
         assert (await client.reply()).startswith("250 ")
 
