@@ -13,6 +13,7 @@ from nightmail.demo.http_sender import html
 from nightmail.demo.ledger import Ledger, Receipt
 
 _OK = 200
+_CONNECTIONS = 256  # as many as a fleet of clients would keep; more are only work for the accepting of connections
 _PATIENCE = 15.0  # seconds for one answer
 _END = b"\r\n\r\n"
 
@@ -89,6 +90,7 @@ class Flood:
         self._head = f"POST /emails HTTP/1.1\r\nHost: {self._host}\r\nAuthorization: Bearer {details.api_key}\r\n"
         self._ledger = ledger
         self._idle: deque[_Line] = deque()
+        self._free = asyncio.Semaphore(_CONNECTIONS)
         self._next = 0
 
     async def send(self) -> Answer:
@@ -96,7 +98,7 @@ class Flood:
         number, self._next = self._next, self._next + 1
         begun_at = time.time()
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(_PATIENCE), self._free:
                 status, body = await self._exchange(number)
         except (OSError, TimeoutError) as error:
             self._ledger.refused(number, f"no answer: {error!r}")
