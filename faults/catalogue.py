@@ -29,9 +29,9 @@ _KILLED = Asked(duplicates_per_kill=0.05)
 _QUEUE = frozenset({Own.VALKEY})
 _DATABASE = frozenset({Own.POSTGRES})
 
-_OUTAGE = Load(4_000, 80)  # 50 s, of which 20 s are the fault
-_ROUNDS = Load(4_800, 120)
-_KILLS = Load(3_600, 60)
+_OUTAGE = Load(2_800, 80)  # 35 s, of which 13 s are the fault
+_ROUNDS = Load(3_600, 120)  # 30 s, of which 11 s are the fault
+_KILLS = Load(1_500, 20)  # 75 s; a kill falls between a dot and its receipt the more often, the more dots there are
 _DISK = Load(1_200, 60)
 
 DRILLS: Mapping[str, Entry] = {
@@ -89,7 +89,7 @@ DRILLS: Mapping[str, Entry] = {
     "worker-steps": Entry("the worker dies at each step of a delivery", at_steps(), Load(1_600, 60)),
     "kill-each": Entry("kill -9 of every process in turn", drill(processes.kill_each, _KILLED), Load(2_400, 60)),
     "process-kills": Entry(
-        "kill -9 of any process at random", drill(processes.kill_at_random, _KILLED), Load(10_000, 50)
+        "kill -9 of any process at random", drill(processes.kill_at_random, _KILLED), Load(8_000, 50)
     ),
     "overload": Entry(
         "three times what the API can do, by HTTP alone",

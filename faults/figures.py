@@ -24,7 +24,7 @@ class Asked:
     duplicates_per_kill: float = 0.0
     accept_ratio: float | None = None  # accept p99 in the fault to that of the baseline
     delay_excess: float | None = None  # delivery delay p99 in the fault beyond that of the baseline
-    accept_p99: float | None = None  # or that of the baseline, if the machine is too busy for this
+    accept_p99: float | None = None
     refused_with: tuple[str, ...] = ()  # words of refusals that are as they should be
     resume_p99: float | None = None
     longest_delay: float | None = None
@@ -110,8 +110,7 @@ def _times(account: Account, asked: Asked) -> list[Figure]:
     if asked.delay_excess is not None:
         found.append(at_most("delay p99 in the fault", asked.delay_excess + health.delay.p99, fault.delay.p99))
     if asked.accept_p99 is not None:
-        bound = max(asked.accept_p99, health.accept.p99)
-        found.append(at_most("accept p99 in the fault", bound, fault.accept.p99))
+        found.append(at_most("accept p99 in the fault", asked.accept_p99, fault.accept.p99))
     if asked.resume_p99 is not None:
         found.append(told("resumed after a kill: p50 / p99 / max", str(account.resumes)))
         found.append(at_most("resumed after a kill, p99", asked.resume_p99, account.resumes.p99, unit="s"))

@@ -2,7 +2,9 @@
 
 import asyncio
 import time
+from collections import deque
 from dataclasses import dataclass
+from typing import cast
 
 import orjson
 
@@ -11,7 +13,9 @@ from nightmail.demo.http_sender import html
 from nightmail.demo.ledger import Ledger, Receipt
 
 _OK = 200
+_CONNECTIONS = 256  # as many as a fleet of clients would keep; more are only work for the accepting of connections
 _PATIENCE = 15.0  # seconds for one answer
+_END = b"\r\n\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,55 @@ class Answer:
         return self.ended_at - self.begun_at
 
 
+class _Line(asyncio.Protocol):
+    """One connection, one request at a time."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.WriteTransport
+        self._buffer = b""
+        self._answer: asyncio.Future[tuple[int, bytes]] | None = None
+        self.open = True
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Ready."""
+        self._transport = cast("asyncio.WriteTransport", transport)
+
+    def ask(self, request: bytes) -> asyncio.Future[tuple[int, bytes]]:
+        """Status and body of the answer. Raises ConnectionError."""
+        self._answer = asyncio.get_running_loop().create_future()
+        if self.open:
+            self._transport.write(request)
+        else:
+            self._answer.set_exception(ConnectionResetError())
+        return self._answer
+
+    def data_received(self, data: bytes) -> None:
+        """Part of an answer, most often all of it."""
+        self._buffer += data
+        head, found, body = self._buffer.partition(_END)
+        if not found:
+            return
+        head = head.lower()
+        if len(body) < int(head.partition(b"content-length:")[2].split(b"\r\n", 1)[0]):
+            return
+        self._buffer = b""
+        if b"connection: close" in head:
+            self.close()
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result((int(head[9:12]), body))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The server hung up."""
+        self.open = False
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(exc or ConnectionResetError())
+
+    def close(self) -> None:
+        """Hang up."""
+        self.open = False
+        self._transport.close()
+
+
 class Flood:
     """Sends each mail over connections that are kept, asks no second time, and writes down what became of it."""
 
@@ -36,7 +89,8 @@ class Flood:
         self._port = int(port)
         self._head = f"POST /emails HTTP/1.1\r\nHost: {self._host}\r\nAuthorization: Bearer {details.api_key}\r\n"
         self._ledger = ledger
-        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._idle: deque[_Line] = deque()
+        self._free = asyncio.Semaphore(_CONNECTIONS)
         self._next = 0
 
     async def send(self) -> Answer:
@@ -44,9 +98,9 @@ class Flood:
         number, self._next = self._next, self._next + 1
         begun_at = time.time()
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(_PATIENCE), self._free:
                 status, body = await self._exchange(number)
-        except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
+        except (OSError, TimeoutError) as error:
             self._ledger.refused(number, f"no answer: {error!r}")
             return Answer(begun_at, time.time(), 0)
         ended_at = time.time()
@@ -58,28 +112,26 @@ class Flood:
 
     async def _exchange(self, number: int) -> tuple[int, bytes]:
         """A kept connection may have been closed meanwhile: only then the mail is sent again, under its key."""
-        if self._idle:
-            try:
-                return await self._over(*self._idle.pop(), number)
-            except (ConnectionError, asyncio.IncompleteReadError):
-                pass
-        return await self._over(*await asyncio.open_connection(self._host, self._port), number)
+        request = self._request(number)
+        while self._idle:
+            line = self._idle.pop()
+            if line.open:
+                try:
+                    return await self._over(line, request)
+                except ConnectionError:
+                    break
+        _, line = await asyncio.get_running_loop().create_connection(_Line, self._host, self._port)
+        return await self._over(line, request)
 
-    async def _over(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> tuple[int, bytes]:
+    async def _over(self, line: _Line, request: bytes) -> tuple[int, bytes]:
         try:
-            writer.write(self._request(number))
-            head = await reader.readuntil(b"\r\n\r\n")
-            lines = head.lower().split(b"\r\n")
-            length = next(int(line.split(b":")[1]) for line in lines if line.startswith(b"content-length:"))
-            body = await reader.readexactly(length)
+            answer = await line.ask(request)
         except BaseException:
-            writer.close()
+            line.close()
             raise
-        if b"connection: close" in lines:
-            writer.close()
-        else:
-            self._idle.append((reader, writer))
-        return int(head.split(b" ", 2)[1]), body
+        if line.open:
+            self._idle.append(line)
+        return answer
 
     def _request(self, number: int) -> bytes:
         mail = {
@@ -94,5 +146,5 @@ class Flood:
 
     def close(self) -> None:
         """Hang up."""
-        for _, writer in self._idle:
-            writer.close()
+        for line in self._idle:
+            line.close()

@@ -16,7 +16,7 @@ from runtime.clock import now
 _LOG_BYTES = 10 * 1024 * 1024  # of one file; one older file is kept beside it
 _FIRST_DELAY = 0.1  # seconds before the first restart; doubles while the process keeps dying young
 _LONGEST_DELAY = 5.0
-_LONGEST_AFTER_KILL = 0.5  # kill -9 comes from outside: trying again soon costs nothing, and mail waits for it
+_LONGEST_AFTER_KILL = 0.1  # kill -9 comes from outside: trying again soon costs little, and mail waits for it
 _YOUNG = 5.0  # a process that lived longer than this was well
 
 

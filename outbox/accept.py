@@ -165,7 +165,7 @@ class Acceptor:
             first_use = await self._inlet.put(entry)
         except Unconfirmed:
             return await self._append_blind(entry, idempotency)
-        except ResponseError as refusal:  # full, read-only, busy: the queue is ill in its own words
+        except ResponseError as refusal:  # it is well and refuses this one
             log.warning("accept.queue_refused", error=str(refusal)[:100])
             return await self._append_blind(entry, idempotency)
         if first_use is not None and idempotency is not None:

@@ -1,7 +1,8 @@
 """Puts accepts into the queue: all that arrive within one event-loop turn share a call, behind a breaker.
 
-While the breaker is open nothing waits for the queue; a background ping each `pause` closes it again, so that no
-client's request pays for finding out.
+While the breaker is open nothing waits for the queue; a write in the background each `pause` closes it again, so that
+no client's request pays for finding out. A queue that answers and is ill (full, read-only, busy) opens it too: a ping
+would pass there.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from outbox.entry import Entry, FirstUse
 from outbox.queue import Outbox
 from runtime import clock
 from runtime.batcher import Batcher
-from runtime.connections import StoreError
+from runtime.connections import StoreError, passes
 from runtime.logs import get
 
 log = get(__name__)
@@ -51,11 +52,17 @@ class Inlet:
         self._now = now
         self._batcher: Batcher[Entry] = Batcher(self._append, weight=_weight)
         self._trial: asyncio.Task[None] | None = None
+        self._well = asyncio.Event()
+        self._well.set()
 
     @property
     def is_open(self) -> bool:
-        """Whether the breaker is open: the last append failed and no ping has worked since."""
+        """Whether the breaker is open: the last append failed and no trial has worked since."""
         return self._trial is not None
+
+    async def well(self) -> None:
+        """Return once the breaker is closed."""
+        await self._well.wait()
 
     async def put(self, entry: Entry) -> FirstUse | None:
         """Append the entry. A FirstUse means its idempotency key was known and nothing was appended.
@@ -68,7 +75,7 @@ class Inlet:
         return FirstUse.decode(value) if verdict == b"replayed" else None
 
     async def stop(self) -> None:
-        """End the background ping."""
+        """End the background trial."""
         if self._trial:
             self._trial.cancel()
 
@@ -77,25 +84,34 @@ class Inlet:
         now = self._now()
         try:
             async with asyncio.timeout(limit):
-                return await self._outbox.append([entry.arguments(now) for entry in entries])
+                replies = await self._outbox.append([entry.arguments(now) for entry in entries])
         except StoreError as failure:
             self._trip(failure)
             raise Unconfirmed from failure
+        return [self._unless_ill(reply) for reply in replies]
+
+    def _unless_ill(self, reply: Any) -> Any:
+        if not passes(reply):
+            return reply
+        self._trip(reply)
+        return Unconfirmed()
 
     def _trip(self, failure: BaseException) -> None:
         self._batcher.fail_waiting(Unconfirmed())
         if self._trial is None:
             log.error("queue.lost", error=f"{type(failure).__name__}: {failure}"[:200])
-            self._trial = asyncio.create_task(self._ping_until_back())
+            self._well.clear()
+            self._trial = asyncio.create_task(self._try_until_well())
 
-    async def _ping_until_back(self) -> None:
+    async def _try_until_well(self) -> None:
         while True:
             await asyncio.sleep(self._pause)
             try:
                 async with asyncio.timeout(self._timeout):
-                    await self.redis.ping()
+                    await self._outbox.probe()
             except StoreError:
                 continue
             self._trial = None
+            self._well.set()
             log.info("queue.back")
             return

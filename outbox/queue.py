@@ -87,6 +87,12 @@ class Outbox:
         (replies,) = await self._scripts.pipeline([("accept", arguments)])
         return [replies] * len(entries) if isinstance(replies, Exception) else list(replies)
 
+    async def probe(self) -> None:
+        """Write something that means nothing. Raises what it is that keeps writes away."""
+        (reply,) = await self._scripts.pipeline([("probe", ())])
+        if isinstance(reply, Exception):
+            raise reply
+
     async def claim(self, lane: str, *, channel: str, limit: int, now: datetime) -> list[Claim]:
         """Up to `limit` due deliveries of the lane, leased to `channel`; none when the lane has all its channels."""
         most = self._settings.lane_connections

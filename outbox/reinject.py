@@ -86,10 +86,19 @@ class Reinjector:
                 self._empty.set()
                 self._more.clear()
                 await self._more.wait()
+            if not await self._well():
+                continue
             try:
                 await self._put_some()
             except (Unconfirmed, ResponseError, OSError):
                 await asyncio.sleep(self._pause)
+
+    async def _well(self) -> bool:
+        """Whether the queue takes appends, waiting a while for it: until then nothing is read for it either."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._pause):
+                await self._inlet.well()
+        return not self._inlet.is_open
 
     def _tell(self) -> None:
         name = self._journal.folder.name

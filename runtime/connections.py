@@ -4,6 +4,7 @@ import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
+from redis.exceptions import ResponseError
 from redis.retry import Retry
 
 from runtime.settings import Settings
@@ -13,6 +14,18 @@ _NEVER = 0
 
 StoreError = (redis.RedisError, OSError, TimeoutError)
 """What a command can raise when the store, or the way to it, is ill."""
+
+_ILL_WORDS = ("BUSY ", "MISCONF ", "NOREPLICAS ", "MASTERDOWN ", "CLUSTERDOWN ")  # of refusals without a class
+
+
+def passes(error: object) -> bool:
+    """Whether it is the trouble of the store or the way to it, which passes, and not of what was asked.
+
+    A store that is full, read-only or busy refuses everybody, in words of its own.
+    """
+    if type(error) is ResponseError:
+        return str(error).startswith(_ILL_WORDS)
+    return isinstance(error, StoreError)
 
 
 def redis_async(settings: Settings, *, timeout: float | None = None) -> redis.asyncio.Redis:

@@ -1,42 +1,16 @@
 """The probe of a process that serves no HTTP itself: `/metrics` for Prometheus and `/livez` for a health check.
 
-Metrics are defined beside the code that counts; this file only shows them.
+Metrics are defined beside the code that counts; the probe only shows them.
 """
 
-import threading
-from collections.abc import Callable, Iterable
-from socketserver import ThreadingMixIn
-from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
-
-from prometheus_client import make_wsgi_app
+from collections.abc import Callable
 
 from runtime.settings import Settings
-
-StartResponse = Callable[[str, list[tuple[str, str]]], Any]
-
-
-class _Quiet(WSGIRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  (the name is the base class's)
-        """A scrape is no news."""
-
-
-class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
 
 
 def serve_probe(settings: Settings, *, alive: Callable[[], bool] = lambda: True) -> None:
     """Open the probe on `probe_port`, if there is one, in a daemon thread. `alive` answers /livez."""
-    if not settings.probe_port:
-        return
-    metrics = make_wsgi_app()
+    if settings.probe_port:
+        from runtime.probe import serve  # noqa: PLC0415 - a restart waits for its imports: only what is used
 
-    def app(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-        if environ["PATH_INFO"] != "/livez":
-            return metrics(environ, start_response)  # type: ignore[no-any-return]
-        well = alive()
-        start_response("200 OK" if well else "503 Service Unavailable", [("Content-Type", "application/json")])
-        return [b'{"status":"ok"}' if well else b'{"status":"stuck"}']
-
-    server = make_server(settings.host, settings.probe_port, app, server_class=_Server, handler_class=_Quiet)
-    threading.Thread(target=server.serve_forever, name="probe", daemon=True).start()
+        serve(settings.host, settings.probe_port, alive=alive)

@@ -4,7 +4,6 @@ import threading
 import time
 from collections.abc import Callable
 
-from outbox.audit import Audit
 from runtime import clock
 from runtime.connections import StoreError, redis_sync
 from runtime.logs import get
@@ -39,6 +38,8 @@ class Audits:
             self._thread.join(seconds)
 
     def _run(self) -> None:
+        from outbox.audit import Audit  # noqa: PLC0415 - a worker that delivers need not wait for this import
+
         begun = self._monotonic()
         redis = redis_sync(self._settings, timeout=_REPLY)
         try:

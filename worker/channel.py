@@ -211,9 +211,10 @@ class Channel:
 
     async def _rescue_orphans(self) -> None:
         """A claim that got no answer may have been granted: what is leased to us and not in hand goes back."""
+        begun = self._parts.finisher.given_up
         while self.queue_lost:
             try:
-                await self._parts.outbox.rescue(self.name, begun=(), now=self._parts.now())
+                await self._parts.outbox.rescue(self.name, begun=begun, now=self._parts.now())
             except StoreError:
                 QUEUE_FAILURES.labels("rescue").inc()
                 await asyncio.sleep(RELEASE_PAUSE)

@@ -7,12 +7,10 @@ the next group: one fdatasync and one round trip for all.
 import asyncio
 from collections.abc import Callable, Sequence
 
-from redis.exceptions import ResponseError
-
 from outbox.journal import Journal
 from outbox.message import Claim
 from outbox.queue import Outbox
-from runtime.connections import StoreError
+from runtime.connections import StoreError, passes
 from runtime.logs import get
 from worker.failpoint import Step, reach
 from worker.metrics import LEASES_LOST, QUEUE_FAILURES, UNSETTLED
@@ -22,7 +20,7 @@ log = get(__name__)
 
 GROUP = 64  # attempts finished together
 PAUSE_FIRST, PAUSE_MOST = 0.02, 1.0  # seconds between tries while the queue is away
-MOST_REFUSALS = 12  # tries of what the queue refuses in its own words (full, busy, read-only, or a bug)
+MOST_REFUSALS = 12  # tries of what the queue, which is well, refuses: a bug
 
 Done = Callable[[], None]
 
@@ -37,6 +35,7 @@ class Finisher:
         self._waiting: list[tuple[Receipt, Done]] = []
         self._running: asyncio.Task[None] | None = None
         self.begun_before: set[str] | None = None  # deliveries that an earlier life had begun; None: nobody knows
+        self.given_up: set[str] = set()  # deliveries whose outcomes the queue refused
         self.blocked = False  # the queue is away while outcomes wait for it
 
     def begin(self, claim: Claim) -> None:
@@ -122,7 +121,7 @@ class Finisher:
             replies = await self._settle_once(left)
             self._note([(r, reply) for r, reply in zip(left, replies, strict=True) if isinstance(reply, bool)])
             failures = [(r, reply) for r, reply in zip(left, replies, strict=True) if isinstance(reply, BaseException)]
-            self.blocked = any(_away(error) for _, error in failures)
+            self.blocked = any(passes(error) for _, error in failures)
             refusals = 0 if self.blocked else refusals + 1
             left = [receipt for receipt, _ in failures]
             if left and refusals >= MOST_REFUSALS:
@@ -155,14 +154,10 @@ class Finisher:
         self._receipts.settled([receipt for receipt, _ in settled])
 
     def _give_up(self, failures: Sequence[tuple[Receipt, BaseException]]) -> None:
-        """The queue is there and refuses: full for long, or a bug. Others must not wait behind these.
+        """The queue is well and refuses: a bug. Others must not wait behind these.
 
         Their receipts stay unsettled in the journal. Their leases will run out, and after some of that they are held.
         """
         for receipt, error in failures:
+            self.given_up.add(receipt.claim.delivery_id)
             log.error("settle.refused", id=receipt.claim.message.id, exc_info=error)
-
-
-def _away(error: BaseException) -> bool:
-    """Whether it is the queue's or the network's trouble, which passes, and not what we asked for."""
-    return isinstance(error, StoreError) and type(error) is not ResponseError

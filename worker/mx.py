@@ -1,6 +1,7 @@
 """Mail hosts of a domain from DNS (RFC 5321 section 5.1, RFC 7505), with a cache whose times are bounded."""
 
 import asyncio
+import ipaddress
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,9 @@ import dns.name
 import dns.resolver
 
 from worker.errors import DeliveryError, LookupFailed, NoRoute, NoSuchDomain, NullMx
+from worker.hop import Hop, Tls
 
+SMTP_PORT = 25
 MOST_HOSTS = 5  # mail hosts whose addresses are looked up
 MOST_ADDRESSES = 8  # addresses that one attempt may try
 LEAST_TTL, MOST_TTL = 60.0, 3600.0  # seconds an answer is kept, whatever its own TTL
@@ -151,3 +154,33 @@ class MailHosts:
             return None
         except (dns.exception.DNSException, OSError, UnicodeError) as error:
             raise LookupFailed(f"DNS look-up of {kind} {name} failed: {type(error).__name__}") from error
+
+
+class Mx:
+    """The domain's mail hosts. TLS is taken where offered, with any certificate (RFC 7435)."""
+
+    name = "mx"
+
+    def __init__(self, mail_hosts: MailHosts, *, port: int = SMTP_PORT) -> None:
+        self._mail_hosts = mail_hosts
+        self._port = port
+
+    async def hops(self, domain: str) -> Sequence[Hop]:
+        """Mail hosts by preference, or the address itself for a domain literal (RFC 5321 section 4.1.3)."""
+        if domain.startswith("["):
+            return (Hop(domain, self._port, _literal(domain), Tls.OPPORTUNISTIC),)
+        found = await self._mail_hosts.find(domain)
+        return tuple(Hop(host.host, self._port, host.address, Tls.OPPORTUNISTIC) for host in found)
+
+
+def _literal(domain: str) -> str:
+    text = domain.strip("[]")
+    try:
+        return str(ipaddress.ip_address(text[5:] if text.lower().startswith("ipv6:") else text))
+    except ValueError as error:
+        raise NoRoute(f"{domain} is no address literal") from error
+
+
+def system_hosts(*, shuffle: Shuffle) -> MailHosts:
+    """Asks the resolvers of this system."""
+    return MailHosts(dns.asyncresolver.Resolver(), shuffle=shuffle)

@@ -35,6 +35,7 @@ log = get(__name__)
 
 GRACE = 25.0  # seconds that a stop waits for deliveries under way
 QUEUE_REPLY = 2.0  # seconds that a call of the drain waits for the queue's reply
+FIRST = 0.25  # seconds of work before RQ is asked for some: after a restart mail waits, and what RQ does can wait
 REDIAL = 0.5  # seconds between two tries to reach the queue
 
 _current: ContextVar["Process"] = ContextVar("process")
@@ -98,6 +99,7 @@ def _run_drain(process: Process, name: str, journal: Journal) -> None:
         process.lend = lambda seconds: runner.run(drain.slice(seconds))
         process.on_stop = partial(_call, runner.get_loop(), drain.end)
         try:
+            runner.run(drain.slice(FIRST))
             _serve(process, "drain", name, between=lambda: runner.run(drain.slice(REDIAL)))
         finally:
             runner.run(life.aclose())
@@ -134,6 +136,8 @@ def _serve(process: Process, queue_name: str, name: str, *, between: Callable[[]
     ticks = queue(process.redis, process.settings, queue_name)
     while not process.stopping:
         try:
+            if process.lend is not None:  # the ticker would put the tick that our earlier life died with: in a second
+                top_up_drain(ticks, process.settings)
             process.worker = TickWorker(ticks, name, process.redis)
             if process.stopping:  # by a signal that came before there was a worker to stop
                 break

@@ -19,7 +19,7 @@ from faults.power.disk import LoopDisk
 from faults.runs import Result, Run, Setup
 from nightmail.demo.own_stack import stack_in
 
-_CUTS_PER_DISK = 10  # then a new one, or reading it all again would take longer than filling it
+_CUTS_PER_DISK = 6  # then a new one, or reading it all again would take longer than filling it
 _FEWEST, _MOST = 0.3, 2.0  # seconds of accepting before a cut
 _HANGING = 3  # every third cut, from the second on, finds the queue hung: the journal alone held the last mails
 _HUNG = 0.6  # seconds of that

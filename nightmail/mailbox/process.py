@@ -18,16 +18,17 @@ async def run(settings: Settings) -> None:
         await serve_http(create_view(store), host=settings.host, port=settings.mailbox_port, stopping=stopping)
     finally:
         listener.close()
-        await asyncio.to_thread(store.close)
+        store.close()
 
 
 async def listen(settings: Settings, store: Store) -> asyncio.Server:
     """Open the SMTP port."""
-    loop = asyncio.get_running_loop()
     manners = Manners(
         hostname=settings.smtp_hostname,
         max_bytes=settings.max_message_bytes + 1024 * 1024,  # what delivery adds to the largest message we accept
         misbehaves=settings.mailbox_misbehaves,
     )
-    factory = lambda: Session(store, manners, loop)  # noqa: E731 - a protocol factory is a call without arguments
-    return await loop.create_server(factory, settings.host, settings.mailbox_smtp_port, backlog=1024)
+    factory = lambda: Session(store, manners)  # noqa: E731 - a protocol factory is a call without arguments
+    return await asyncio.get_running_loop().create_server(
+        factory, settings.host, settings.mailbox_smtp_port, backlog=1024
+    )

@@ -48,10 +48,9 @@ class Transaction:
 class Session(asyncio.Protocol):
     """One connection."""
 
-    def __init__(self, store: Store, manners: Manners, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, store: Store, manners: Manners) -> None:
         self._store = store
         self._manners = manners
-        self._loop = loop
         self._transport: asyncio.Transport
         self._buffer = bytearray()
         self._searched = 0  # octets of the buffer known to hold no final dot
@@ -194,10 +193,7 @@ class Session(asyncio.Protocol):
         self._mode = Mode.STORING
         self._flush()
         letter = Letter(transaction.reverse_path, tuple(transaction.recipients), content)
-        self._store.put(letter, self._kept)
-
-    def _kept(self, ok: bool) -> None:  # noqa: FBT001 - called in the store's thread
-        self._loop.call_soon_threadsafe(self._stored, ok)
+        self._store.put(letter, self._stored)
 
     def _stored(self, ok: bool) -> None:  # noqa: FBT001 - a callback's one answer
         self._mode = Mode.COMMAND

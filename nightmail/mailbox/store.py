@@ -1,9 +1,11 @@
-"""What the mailbox keeps: one SQLite file, written by one thread in groups, each group on disk before any 250 of it."""
+"""What the mailbox keeps: one SQLite file, written in groups, each group on disk before any 250 of it.
 
-import queue
+Written by the event loop itself: all that came in one turn is one commit. To hand it to a thread and back would cost a
+250 more than the commit does, and a sender that dies meanwhile sends its mail a second time.
+"""
+
+import asyncio
 import sqlite3
-import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -28,7 +30,7 @@ create table if not exists messages (
 create index if not exists messages_message_id on messages (message_id);
 """
 _COLUMNS = "n, received_at, reverse_path, recipients, message_id, subject, length(content) as size"
-_GROUP = 500  # messages in one commit, at most
+_READ, _WRITE = 30.0, 1.0  # seconds to wait for a lock: the writer must not hold up its loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,57 +52,48 @@ class Search:
     subject: str = ""
 
 
-Kept = Callable[[bool], None]  # called in the writer thread: is the letter on disk?
+Kept = Callable[[bool], None]  # is the letter on disk?
 
 
 class Store:
-    """The messages of one mailbox. `put` may be called from any thread; queries use connections of their own."""
+    """The messages of one mailbox. Queries use connections of their own and may be asked in any thread."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
-        self._waiting: queue.SimpleQueue[tuple[Letter, Kept] | None] = queue.SimpleQueue()
-        with self._open() as db:
-            db.execute("pragma journal_mode=wal")
-            db.executescript(_TABLE)
-        self._writer = threading.Thread(target=self._write, name="mailbox-writer", daemon=True)
-        self._writer.start()
+        self._waiting: list[tuple[Letter, Kept]] = []
+        self._db = self._connect(_WRITE)
+        self._db.execute("pragma journal_mode=wal")
+        self._db.executescript(_TABLE)
 
     def put(self, letter: Letter, kept: Kept) -> None:
-        """Have the letter written; `kept` hears whether it is on disk."""
-        self._waiting.put((letter, kept))
+        """Have the letter written in this turn of the event loop; `kept` hears whether it is on disk."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._write)
+        self._waiting.append((letter, kept))
 
     def close(self) -> None:
-        """Write what waits and end the writer."""
-        self._waiting.put(None)
-        self._writer.join()
+        """Write what waits and close the file."""
+        self._write()
+        self._db.close()
+
+    def _connect(self, patience: float) -> sqlite3.Connection:
+        db = sqlite3.connect(self._path, timeout=patience, isolation_level=None)
+        db.execute("pragma synchronous=full")
+        db.row_factory = sqlite3.Row
+        return db
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        with closing(sqlite3.connect(self._path, timeout=30, isolation_level=None)) as db:
-            db.execute("pragma synchronous=full")
-            db.row_factory = sqlite3.Row
+        with closing(self._connect(_READ)) as db:
             yield db
 
     def _write(self) -> None:
-        with self._open() as db:
-            while (group := self._next_group()) is not None:
-                ok = _insert(db, [letter for letter, _ in group])
-                for _, kept in group:
-                    kept(ok)
-
-    def _next_group(self) -> list[tuple[Letter, Kept]] | None:
-        """All that waits, once something does; None at the end."""
-        group: list[tuple[Letter, Kept]] = []
-        item = self._waiting.get()
-        while item is not None:
-            group.append(item)
-            if len(group) >= _GROUP or self._waiting.empty():
-                return group
-            item = self._waiting.get()
+        group, self._waiting = self._waiting, []
         if group:
-            self._waiting.put(None)
-        return group or None
+            ok = _insert(self._db, [letter for letter, _ in group])
+            for _, kept in group:
+                kept(ok)
 
     def find(self, search: Search) -> list[dict[str, Any]]:
         """Summaries of messages, less their content."""
@@ -159,7 +152,6 @@ def _insert(db: sqlite3.Connection, letters: Sequence[Letter]) -> bool:
     except sqlite3.Error:
         if db.in_transaction:
             db.execute("rollback")
-        time.sleep(0.1)  # a full disk must not spin
         return False
     return True
 

@@ -84,6 +84,14 @@ def busy(server, admin):
     thread.join()
 
 
+def script_calls(admin):
+    """How many scripts the queue was asked to run; one that is busy answers nothing."""
+    try:
+        return admin.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0)
+    except RedisError:
+        return 0
+
+
 @asynccontextmanager
 async def an_acceptor(settings):
     redis = redis_async(settings, timeout=5)
@@ -121,6 +129,12 @@ async def test_an_ill_queue_refuses_nobody(own_valkey, illness):
                 for _ in range(MAILS):
                     taken += (await acceptor.accept([a_submission(now=now())])).ids
             assert UNCONFIRMED.labels("journal")._value.get() > 0 or acceptor._reinjector.segments
+            await until(lambda: acceptor._inlet.is_open)
+            calls = script_calls(admin)
+            for _ in range(20 * MAILS):
+                taken += (await acceptor.accept([a_submission(now=now())])).ids
+            assert script_calls(admin) - calls < 10 * MAILS, "only the trials ask the ill queue"
+            assert acceptor._inlet.is_open, "and none of them works"
         await until(lambda: not acceptor._reinjector.segments)
         assert sorted(await claimed(outbox)) == sorted(taken)
 

@@ -1,5 +1,5 @@
+import asyncio
 import sqlite3
-import threading
 from contextlib import closing
 
 import pytest
@@ -30,37 +30,34 @@ async def client(store):
         yield client
 
 
-def put(store: Store, *contents: bytes) -> list[bool]:
+async def put(store: Store, *contents: bytes) -> list[bool]:
     """Put letters and wait until all are answered."""
-    answers: list[bool] = []
-    done = threading.Semaphore(0)
-    for content in contents:
-        store.put(Letter("a@x", ("Jo@y", "k@z"), content), lambda ok: (answers.append(ok), done.release()))
-    for _ in contents:
-        assert done.acquire(timeout=10)
-    return answers
+    answers = [asyncio.get_running_loop().create_future() for _ in contents]
+    for content, answer in zip(contents, answers, strict=True):
+        store.put(Letter("a@x", ("Jo@y", "k@z"), content), answer.set_result)
+    return await asyncio.gather(*answers)
 
 
-def test_what_is_answered_is_in_the_file(store, tmp_path):
+async def test_what_is_answered_is_in_the_file(store, tmp_path):
     """When `kept` is told True, another connection sees the letter."""
-    assert put(store, *[b"Message-ID: <%d@x>\r\n\r\n" % n for n in range(50)]) == [True] * 50
+    assert await put(store, *[b"Message-ID: <%d@x>\r\n\r\n" % n for n in range(50)]) == [True] * 50
     with closing(sqlite3.connect(tmp_path / "mailbox.sqlite", isolation_level=None)) as db:
         assert db.execute("select count(distinct message_id) from messages").fetchone() == (50,)
 
 
-def test_a_store_that_fails_says_so(store, tmp_path):
+async def test_a_store_that_fails_says_so(store, tmp_path):
     """A letter that cannot be written is answered False, and the next one is tried again."""
     with closing(sqlite3.connect(tmp_path / "mailbox.sqlite", isolation_level=None)) as db:
         db.execute("alter table messages rename to elsewhere")
-    assert put(store, b"x") == [False]
+    assert await put(store, b"x") == [False]
     with closing(sqlite3.connect(tmp_path / "mailbox.sqlite", isolation_level=None)) as db:
         db.execute("alter table elsewhere rename to messages")
-    assert put(store, b"x") == [True]
+    assert await put(store, b"x") == [True]
 
 
-def test_search_and_paging(store):
+async def test_search_and_paging(store):
     """The newest come first; with `after` they come upwards; recipient and subject narrow the list."""
-    put(store, *[b"Subject: number %d\r\n\r\n" % n for n in range(1, 6)])
+    await put(store, *[b"Subject: number %d\r\n\r\n" % n for n in range(1, 6)])
     assert [m["n"] for m in store.find(Search(limit=2))] == [5, 4]
     assert [m["n"] for m in store.find(Search(limit=2, after=2))] == [3, 4]
     assert [m["n"] for m in store.find(Search(subject="NUMBER 3"))] == [3]
@@ -87,7 +84,7 @@ def test_a_glance_reads_only_the_header(content, seen):
 
 async def test_the_view_shows_hostile_mail_harmlessly(store, client):
     """Values are escaped, and a mail's HTML is served apart, sandboxed, without scripts."""
-    put(store, HTML)
+    await put(store, HTML)
     index = await client.get("/")
     assert "grüße &lt;b&gt;" in index.text
     page = await client.get("/view/1")
@@ -101,7 +98,7 @@ async def test_the_view_shows_hostile_mail_harmlessly(store, client):
 
 async def test_the_view_for_programs(store, client):
     """Count, list, one message with its parts, its octets, and the end of all."""
-    put(store, HTML, b"\xff\xfe broken")
+    await put(store, HTML, b"\xff\xfe broken")
     assert (await client.get("/count")).json() == {"messages": 2, "unique_message_ids": 2, "recipients": 4}
     assert [m["n"] for m in (await client.get("/messages", params={"after": 0})).json()["data"]] == [1, 2]
     message = (await client.get("/messages/1")).json()

@@ -1,6 +1,7 @@
 import os
 import socket
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,8 @@ from nightmail.operator_settings import operator_settings
 from nightmail.private import kept_secret
 from nightmail.stack_folder import StackFolder, read_environment, write_environment
 from runtime.settings import Settings
+
+OUTGOING = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 @pytest.fixture(autouse=True)
@@ -73,6 +76,14 @@ def test_free_ports_differ():
     chosen = ports.choose_free(Settings(**dict.fromkeys(ports.LISTENERS, 0) | {"api_port": 4711}))
     assert chosen.api_port == 4711
     assert len({getattr(chosen, name) for name in ports.LISTENERS}) == len(ports.LISTENERS)
+
+
+@pytest.mark.skipif(not OUTGOING.exists(), reason="the system does not say which ports it gives to connections")
+def test_a_chosen_port_is_never_given_to_a_connection():
+    """A connection that had the port of a killed process would keep it from coming back."""
+    chosen = ports.choose_free(Settings(**dict.fromkeys(ports.LISTENERS, 0)))
+    first, last = map(int, OUTGOING.read_text().split())
+    assert not [name for name in ports.LISTENERS if first <= getattr(chosen, name) <= last]
 
 
 def test_a_folder_has_one_stack(tmp_path):

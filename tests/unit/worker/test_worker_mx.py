@@ -12,8 +12,7 @@ import pytest
 
 from worker import errors
 from worker.hop import Hop, Tls
-from worker.mx import FAILURE_TTL, LEAST_TTL, MOST_TTL, NEGATIVE_TTL, MailHost, MailHosts
-from worker.routes import Mx
+from worker.mx import FAILURE_TTL, LEAST_TTL, MOST_TTL, NEGATIVE_TTL, MailHost, MailHosts, Mx
 
 
 class Zone(asyncio.DatagramProtocol):
