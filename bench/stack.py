@@ -6,6 +6,7 @@ Only what a relay needs is set: where mail goes, who may send, and rates that a 
 import os
 import signal
 from collections.abc import Sequence
+from http.client import HTTPConnection
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -62,8 +63,13 @@ class Nightmail:
         return Settings(**self._stack.settings | fields)
 
     def get(self, path: str) -> dict[str, Any]:
-        """An answer of the API."""
-        answer: dict[str, Any] = orjson.loads(self._stack.api("GET", path).raise_for_status().content)
+        """An answer of the API. Its time is measured, so no client is used that needs more of it than the server."""
+        connection = HTTPConnection("127.0.0.1", self.api_port, timeout=30)
+        try:
+            connection.request("GET", path, headers={"Authorization": f"Bearer {self.token}"})
+            answer: dict[str, Any] = orjson.loads(connection.getresponse().read())
+        finally:
+            connection.close()
         return answer
 
     def switch_database(self, mode: str) -> None:
