@@ -5,12 +5,11 @@ import random
 from collections.abc import Sequence
 from typing import Protocol
 
-import dns.asyncresolver
-
 from runtime.settings import Settings
 from worker.errors import NoRoute
 from worker.hop import Hop, Tls
 from worker.mx import MailHosts
+from worker.resolver import resolver
 
 SMTP_PORT = 25
 
@@ -62,7 +61,7 @@ def _literal(domain: str) -> str:
 
 
 def from_settings(settings: Settings) -> Route:
-    """The route in force. Reads the system's resolver configuration when the route is `mx`."""
+    """The route in force. Reads the resolver configuration when the route is `mx`."""
     if settings.route == "mailbox":
         return Fixed("mailbox", Hop("mailbox", settings.mailbox_smtp_port, settings.host))
     if settings.route == "smarthost":
@@ -71,4 +70,4 @@ def from_settings(settings: Settings) -> Route:
         hop = Hop(settings.smarthost_host, settings.smarthost_port, "", tls, settings.smarthost_user, password)
         return Fixed("smarthost", hop)
     shuffle = random.SystemRandom().shuffle
-    return Mx(MailHosts(dns.asyncresolver.Resolver(), shuffle=shuffle))
+    return Mx(MailHosts(resolver(settings), shuffle=shuffle))
