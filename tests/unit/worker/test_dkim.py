@@ -35,7 +35,7 @@ def verifies(signed: bytes, *, of: int = 2) -> list[bool]:
     """What dkimpy says of each signature."""
     verifier = dkim.DKIM(signed, timeout=1)
 
-    def text_record(name, timeout=5):  # noqa: ARG001
+    def text_record(name, timeout=5):
         return RECORDS.get(name.decode() if isinstance(name, bytes) else name, "").encode()
 
     found = []
