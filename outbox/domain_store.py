@@ -7,7 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 from outbox.dkim_key import make_keys
-from outbox.policy_store import PolicyStore, without_private_keys
+from outbox.policy_store import PolicyStore
 from outbox.sender_domain import Found, Hosts, SenderDomain
 from runtime import clock
 from runtime.sealing import Seal
@@ -41,7 +41,7 @@ class DomainStore:
                 raise DomainTaken(name)
             return domain.to_dict(self.hosts) | _own_word(value)
 
-        made = await self._store.change(KIND, name, create, shown=without_private_keys)
+        made = await self._store.change(KIND, name, create)
         return SenderDomain.from_dict(made or {})
 
     async def all(self) -> list[SenderDomain]:
@@ -84,7 +84,7 @@ class DomainStore:
                 return None
             return make(SenderDomain.from_dict(value)).to_dict(self.hosts)
 
-        changed = await self._store.change(KIND, domain.name, change, shown=without_private_keys)
+        changed = await self._store.change(KIND, domain.name, change)
         return SenderDomain.from_dict(changed) if changed else None
 
 

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from outbox import events
 from outbox.errors import Unavailable
-from outbox.policy_snapshot import ApiKey, Permission, digest_of
+from outbox.policy_snapshot import ApiKey, Permission, digest_of, without_secrets
 from outbox.scripts import Scripts
 from runtime import clock
 from runtime.clock import from_ms
@@ -51,7 +51,7 @@ class PolicyStore:
         """A new key and its token. `domain` limits the senders, `rate_limit` is requests per second."""
         token = new_token()
         key = ApiKey(str(uuid4()), name, digest_of(token), permission, domain, rate_limit, self._now())
-        await self._put_key(key)
+        await self.put("api_key", key.id, key.to_dict())
         return key, token
 
     async def list_keys(self) -> list[ApiKey]:
@@ -65,7 +65,7 @@ class PolicyStore:
         def revoked(value: Value | None) -> Value | None:
             return None if value is None or value.get("revoked") else value | {"revoked": True}
 
-        return await self.change("api_key", key_id, revoked, shown=_without_digest) is not None
+        return await self.change("api_key", key_id, revoked) is not None
 
     async def rename_key(self, key_id: str, name: str) -> bool:
         """Give a key another name. False: there is no such key in force."""
@@ -73,7 +73,7 @@ class PolicyStore:
         def renamed(value: Value | None) -> Value | None:
             return None if value is None or value.get("revoked") else value | {"name": name}
 
-        return await self.change("api_key", key_id, renamed, shown=_without_digest) is not None
+        return await self.change("api_key", key_id, renamed) is not None
 
     async def last_used(self) -> dict[str, datetime]:
         """When each key was last used, to some seconds; keys never used are left out."""
@@ -87,7 +87,7 @@ class PolicyStore:
         def judged(value: Value | None) -> Value:
             return (value or {"name": name}) | {"allowed": verified, "verified": verified}
 
-        await self.change("domain", name, judged, shown=without_private_keys)
+        await self.change("domain", name, judged)
 
     async def get(self, kind: str, name: str) -> dict[str, Any] | None:
         """One object, as the queue has it now."""
@@ -101,8 +101,8 @@ class PolicyStore:
         return {name: orjson.loads(value) for (its, _, name), value in owned.items() if its == kind}
 
     async def put(self, kind: str, name: str, value: dict[str, Any], *, shown: dict[str, Any] | None = None) -> None:
-        """Set an object. The event, and so the history, has `shown`: leave every secret out of it."""
-        event = events.policy_changed(kind, name, shown or value, at=self._now())
+        """Set an object. The event, and so the history, has `shown`; without it all but the fields known as secret."""
+        event = events.policy_changed(kind, name, shown or without_secrets(value), at=self._now())
         await self._scripts.call("policy", f"{kind}/{name}", orjson.dumps(value), event)
 
     async def remove(self, kind: str, name: str) -> bool:
@@ -110,35 +110,19 @@ class PolicyStore:
         event = events.policy_changed(kind, name, None, at=self._now())
         return bool(await self._scripts.call("policy", f"{kind}/{name}", "", event))
 
-    async def change(
-        self, kind: str, name: str, make: Callable[[Value | None], Value | None], *, shown: Callable[[Value], Value]
-    ) -> Value | None:
+    async def change(self, kind: str, name: str, make: Callable[[Value | None], Value | None]) -> Value | None:
         """Set an object to what `make` says of the present one, and give that; None from `make` leaves it alone.
 
         `make` is called again when somebody else changed the object meanwhile, so that no change undoes another.
-        `shown` takes the secrets out for the event. Raises Unavailable when too many change it at once.
+        Raises Unavailable when too many change it at once.
         """
         for _ in range(_TRIES):
             raw: Any = await self._redis.hget(f"{self._scripts.prefix}:policy", f"{kind}/{name}")
             value = make(None if raw is None else orjson.loads(raw))
             if value is None:
                 return None
-            event = events.policy_changed(kind, name, shown(value), at=self._now())
+            event = events.policy_changed(kind, name, without_secrets(value), at=self._now())
             octets = orjson.dumps(value)
             if octets == raw or await self._scripts.call("policy", f"{kind}/{name}", octets, event, raw or b"") == 1:
                 return value
         raise Unavailable("too many changes of one object at once")
-
-    async def _put_key(self, key: ApiKey) -> None:
-        value = key.to_dict()
-        await self.put("api_key", key.id, value, shown=_without_digest(value))
-
-
-def _without_digest(key: Value) -> Value:
-    return {name: field for name, field in key.items() if name != "digest"}
-
-
-def without_private_keys(domain: Value) -> Value:
-    """A domain as its event shows it: even sealed, private keys stay in the queue."""
-    keys = [{name: field for name, field in key.items() if name != "sealed"} for key in domain.get("keys", ())]
-    return domain | {"keys": keys} if keys else domain

@@ -147,9 +147,9 @@ class SenderDomain:
         return tuple({key.algorithm: key for key in usable}.values())
 
     def asked(self, hosts: Hosts, *, now: datetime) -> Self:
-        """Somebody wants it verified. What is verified stays so: asking must not stop mail that flows."""
+        """Somebody wants it verified. What is in service stays so: asking must not stop mail that flows."""
         checks = {
-            record.key: self.check(record.key) if record.status is Status.VERIFIED else Check(Status.PENDING)
+            record.key: self.check(record.key) if record.status in _IN_SERVICE else Check(Status.PENDING)
             for record in self.records(hosts)
         }
         return replace(self, checks=checks, asked_at=now)
@@ -216,6 +216,7 @@ def _check_of(key: DkimKey) -> str:
     return f"TXT {key.selector}._domainkey"
 
 
+_IN_SERVICE = frozenset({Status.VERIFIED, Status.TEMPORARY_FAILURE})
 _GOODNESS = (
     Status.NOT_STARTED,
     Status.FAILED,

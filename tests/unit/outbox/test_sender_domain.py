@@ -86,9 +86,11 @@ def test_a_lost_record_has_three_days():
 
 
 def test_asking_stops_no_mail():
-    """To verify a verified domain again leaves it verified."""
+    """To verify a verified domain again leaves it verified, and one that lost a record its three days."""
     there = judged(domain().asked(HOSTS, now=NOON), *ALL)
     assert status(there.asked(HOSTS, now=NOON + HOUR)) is Status.VERIFIED
+    lost = judged(there, at=NOON + HOUR).asked(HOSTS, now=NOON + 2 * HOUR)
+    assert (status(lost), lost.may_send(HOSTS)) == (Status.TEMPORARY_FAILURE, True)
 
 
 def test_the_operators_word_stands_above_the_dns():

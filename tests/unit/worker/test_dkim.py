@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import dkim
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outbox.dkim_key import make_keys, place_of
@@ -73,6 +73,7 @@ def test_both_signatures_verify(content):
     assert verifies(signed(content)) == [True, True]
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=40), max_size=8))
 def test_any_body_verifies(lines):
     """Blanks, tabs and empty lines wherever they are."""
