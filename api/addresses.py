@@ -56,6 +56,14 @@ def parse_all(written: str | Sequence[str] | None, *, field: str, most: int) -> 
     return tuple(parse(one, field=field) for one in several)
 
 
+def parse_domain(written: str, *, field: str) -> str:
+    """A domain name as an A-label in lower case. Raises ApiError 422."""
+    try:
+        return parse(f"x@{written.strip().removesuffix('.')}", field=field).domain
+    except ApiError as wrong:
+        raise invalid(f"Invalid `{field}` field. It must be a domain name such as `example.com`.") from wrong
+
+
 def too_many(field: str, most: int) -> ApiError:
     """More addresses than a message may have."""
     return invalid(f"Invalid `{field}` field. The number of recipients may not exceed {most}.")

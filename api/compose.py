@@ -61,6 +61,7 @@ class Composer:
             subject=draft.subject,
             tags=_tags(request.tags),
             message_id_header=f"<{message_id}@{self._settings.smtp_hostname}>",
+            from_domain=sender.domain,
             scheduled_at=self._scheduled_at(request.scheduled_at, now),
         )
         return self._render(draft, message)

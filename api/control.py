@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from redis.asyncio import Redis
 from starlette.concurrency import run_in_threadpool
 
-from api import errors, openapi, probes
+from api import domains, errors, keys, openapi, probes
 from api.answer import json_response
 from api.app import new_app
 from api.auth import KeyGuard
@@ -22,9 +22,11 @@ from api.request import decode, read_chaos
 from history.chaos import Chaos
 from history.errors import ChaosForbidden, ChaosInvalid, HistoryUnavailable
 from history.queries import History
+from outbox.domain_store import DomainStore
 from outbox.policy import ApiKey, Policy
 from outbox.policy_store import PolicyStore
 from outbox.queue import Outbox
+from runtime.sealing import Seal
 from runtime.settings import Settings
 
 HISTORY = "nightmail-history"
@@ -34,7 +36,8 @@ def create_app(
     settings: Settings,
     *,
     policy: Policy,
-    policy_store: PolicyStore,  # noqa: ARG001  (API keys and domains over HTTP come next; the wiring is settled)
+    policy_store: PolicyStore,
+    seal: Seal,
     outbox: Outbox,
     history: History,
     chaos: Chaos,
@@ -45,6 +48,9 @@ def create_app(
     app = new_app("Nightmail control API", settings)
     app.add_exception_handler(HistoryUnavailable, _history_unavailable)
     app.include_router(_emails(Lookup(settings, outbox, history, redis), Listing(outbox, history), owner))
+    domain_store = DomainStore(policy_store, settings, seal)
+    app.include_router(domains.router(domain_store, owner))
+    app.include_router(keys.router(policy_store, domain_store, owner))
     app.include_router(_chaos(settings, chaos, owner))
     app.include_router(probes.router(settings, redis, ready=lambda: True))
     openapi.document(app)

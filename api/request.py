@@ -31,11 +31,13 @@ _CONTENT_SCHEMA = {
 }
 
 
-class _Body(BaseModel):
+class Body(BaseModel):
+    """What all bodies have in common: unknown fields are left aside."""
+
     model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
 
 
-class AttachmentRequest(_Body):
+class AttachmentRequest(Body):
     """A file beside the text."""
 
     content: Annotated[Any, Field(json_schema_extra=_CONTENT_SCHEMA)] = None
@@ -45,14 +47,14 @@ class AttachmentRequest(_Body):
     content_id: Annotated[str | None, Field(validation_alias=AliasChoices("content_id", "inline_content_id"))] = None
 
 
-class TagRequest(_Body):
+class TagRequest(Body):
     """A word of the client's own on a message."""
 
     name: Annotated[str, Field(json_schema_extra={"pattern": "^[A-Za-z0-9_-]{1,256}$"})]
     value: Annotated[str, Field(json_schema_extra={"pattern": "^[A-Za-z0-9_-]{1,256}$"})]
 
 
-class EmailRequest(_Body):
+class EmailRequest(Body):
     """One message to send. Needs `html` or `text`; without `text` one is made from the HTML."""
 
     sender: Annotated[str, Field(alias="from", description="`a@b.c` or `Name <a@b.c>`")]
@@ -71,13 +73,13 @@ class EmailRequest(_Body):
     topic_id: Annotated[str | None, Field(description="Not supported yet.")] = None
 
 
-class RescheduleRequest(_Body):
+class RescheduleRequest(Body):
     """The only thing that can change."""
 
     scheduled_at: str
 
 
-class ChaosRequest(_Body):
+class ChaosRequest(Body):
     """What the database is to do, and for how long before it is itself again."""
 
     mode: Annotated[str, Field(json_schema_extra={"enum": ["up", "down", "slow", "exhausted", "dropped"]})]
@@ -94,20 +96,21 @@ def decode(body: bytes) -> Any:
 
 def read_email(item: Any) -> EmailRequest:
     """The shape of one message. Raises ApiError 422 for the first field that is wrong."""
-    return _read(EmailRequest, item)
+    return read(EmailRequest, item)
 
 
 def read_reschedule(item: Any) -> RescheduleRequest:
     """The shape of a change. Raises ApiError 422."""
-    return _read(RescheduleRequest, item)
+    return read(RescheduleRequest, item)
 
 
 def read_chaos(item: Any) -> ChaosRequest:
     """The shape of a switch. Raises ApiError 422."""
-    return _read(ChaosRequest, item)
+    return read(ChaosRequest, item)
 
 
-def _read(shape: type[Shape], item: Any) -> Shape:
+def read(shape: type[Shape], item: Any) -> Shape:
+    """A body of any shape. Raises ApiError 422 for the first field that is wrong."""
     if not isinstance(item, dict):
         raise invalid("The request body must be a JSON object.")
     try:

@@ -11,6 +11,7 @@ from typing import Any
 from nightmail import valkey
 from nightmail.ports import LISTENERS, choose_free
 from nightmail.private import kept_secret
+from runtime import sealing
 from runtime.settings import Settings
 
 
@@ -83,6 +84,8 @@ def prepare(settings: Settings) -> Stack:
     """Make the secrets and the Valkey configuration, and list the programs. The folder must be held."""
     if settings.secret is None:
         kept_secret(settings.data_dir / "secret")
+    if settings.policy_key is None:
+        kept_secret(settings.data_dir / sealing.FILE)
     environment = _environment(settings)
     store = None
     if "redis_url" not in settings.model_fields_set:

@@ -26,7 +26,7 @@ class Lines:
 
         Raises ConnectionError or TimeoutError when the outcome of all is unknown.
         """
-        line: Connection = self._idle.pop() if self._idle else await self._pool.get_connection()
+        line: Connection = self._idle.pop() if self._idle else await self._pool.get_connection()  # type: ignore[no-untyped-call]
         try:
             async with asyncio.timeout(self._timeout):
                 line.socket_timeout = None  # the time of the whole exchange is kept here

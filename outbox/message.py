@@ -61,6 +61,7 @@ class Message:
     size: int = 0
     text_derived: bool = False  # the text part was made from the html, and is not shown as the client's
     smtputf8: bool = False  # the envelope or the headers need RFC 6531
+    from_domain: str = ""  # the domain of From as an A-label: whose DKIM keys sign
 
     def deliveries(self) -> tuple[Delivery, ...]:
         """One delivery per recipient domain, in order of first appearance."""

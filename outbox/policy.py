@@ -4,17 +4,20 @@ With the queue away the last good snapshot serves on. Then an unknown key means 
 """
 
 import asyncio
+import contextlib
 import hmac
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from redis.asyncio import Redis
 
 from outbox.errors import KeyUnknown, Unavailable
 from outbox.policy_snapshot import ApiKey, Permission, Snapshot, digest_of, read_snapshot, write_snapshot
+from runtime import clock
+from runtime.clock import to_ms
 from runtime.connections import StoreError
 from runtime.logs import get
 from runtime.settings import Settings
@@ -24,6 +27,7 @@ __all__ = ["ApiKey", "Permission", "Policy"]
 log = get(__name__)
 
 REFRESH = timedelta(milliseconds=250)
+TELL_USE = 5.0  # seconds between two words to the queue about which keys were used
 _FRESH_SECONDS = 3.0  # an older snapshot may not say that a key does not exist
 
 
@@ -40,6 +44,13 @@ class Policy:
         self._snapshot = Snapshot(0, {})
         self._by_digest: dict[str, ApiKey] = {}
         self._task: asyncio.Task[None] | None = None
+        self._used: set[str] = set()  # keys since the last word about it
+        self._told_at = monotonic()
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there is a snapshot at all, from the queue or from the disk."""
+        return self._refreshed_at != float("-inf") or self._snapshot.version > 0
 
     async def start(self) -> None:
         """Load the last good snapshot, then the queue's, then keep up with it."""
@@ -60,6 +71,7 @@ class Policy:
         digest = digest_of(token)
         key = self._by_digest.get(digest)
         if key and hmac.compare_digest(key.digest, digest):
+            self._used.add(key.id)
             return key
         if self._monotonic() - self._refreshed_at > _FRESH_SECONDS:
             raise Unavailable("API keys cannot be checked now")
@@ -117,3 +129,13 @@ class Policy:
         while True:
             await asyncio.sleep(REFRESH.total_seconds())
             await self.refresh()
+            if self._used and self._monotonic() - self._told_at > TELL_USE:
+                await self.tell_use()
+
+    async def tell_use(self) -> None:
+        """Let the queue know which keys were used. For display: what a dead queue or process forgets of it is lost."""
+        used, self._used = self._used, set()
+        self._told_at = self._monotonic()
+        with contextlib.suppress(*StoreError):
+            moment = to_ms(clock.now())
+            await cast("Any", self._redis.hset(f"{self._prefix}:keyused", mapping=dict.fromkeys(used, moment)))

@@ -53,6 +53,16 @@ class ApiKey:
         )
 
 
+SECRETS = frozenset({"digest", "sealed"})  # fields that no event shows, wherever they stand
+
+
+def without_secrets(value: Any) -> Any:
+    """A policy object as its events, and so the history, show it."""
+    if isinstance(value, dict):
+        return {name: without_secrets(field) for name, field in value.items() if name not in SECRETS}
+    return [without_secrets(item) for item in value] if isinstance(value, list | tuple) else value
+
+
 def digest_of(token: str) -> str:
     """What is stored of a token."""
     return hashlib.sha256(token.encode()).hexdigest()

@@ -21,7 +21,7 @@ from outbox.account import Account
 from outbox.errors import ArchiveUnavailable, OutboxError
 from outbox.facts import Facts, Sources, read_queue, read_stream, under_way
 from outbox.generation import REBUILDING, Memory, Remembered, Sight
-from outbox.policy_snapshot import read_snapshot
+from outbox.policy_snapshot import read_snapshot, without_secrets
 from outbox.records import Header
 from outbox.restoring import Restoring, put
 from outbox.scripts import Argument
@@ -251,5 +251,5 @@ def _batches(every: Iterator[list[Argument]]) -> Iterator[list[list[Argument]]]:
 
 def _policy_event(name: str, value: dict[str, Any], now: datetime) -> bytes:
     kind, _, rest = name.partition("/")
-    shown = {field: each for field, each in value.items() if field != "digest"}
-    return orjson.dumps(orjson.loads(events.policy_changed(kind, rest, shown, at=now)) | {"restored": True})
+    told = events.policy_changed(kind, rest, without_secrets(value), at=now)
+    return orjson.dumps(orjson.loads(told) | {"restored": True})

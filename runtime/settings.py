@@ -77,6 +77,10 @@ class Settings(BaseSettings):
     secret: SecretStr | None = Field(
         None, description="Key of derived ids, the same on every node; unset: `secret` file."
     )
+    policy_key: SecretStr | None = Field(
+        None,
+        description="Seals the DKIM private keys in the queue, the same on every node; unset: `policy-key` file.",
+    )
 
     # Accepting
     api_processes: Positive = Field(
@@ -162,6 +166,21 @@ class Settings(BaseSettings):
         False, description="The mailbox answers 450 to recipients `defer...@` and 550 to `refuse...@`."
     )
     max_releases: Positive = Field(5, description="Expired leases after which a delivery is held for a person.")
+
+    # Sending domains
+    dns_resolvers: str = Field(
+        "", description="Resolvers to ask, `address` or `address:port`, with commas between; unset: the system's."
+    )
+    spf_mechanisms: str = Field(
+        "",
+        description="SPF mechanisms of the hosts that send for us, such as `ip4:192.0.2.1 include:relay.example`; "
+        "unset: `a:` and NIGHTMAIL_SMTP_HOSTNAME.",
+    )
+    bounce_host: str = Field(
+        "",
+        description="Mail host that takes bounces for `send.<domain>`, which then is the reverse-path of mail from a "
+        "verified domain; unset: bounces go to the sender's address.",
+    )
 
     # Recording and keeping
     recent_retention: Duration = Field(

@@ -174,6 +174,7 @@ def compose(
         reply_to=_shown_list(draft, b"reply-to"),
         subject=shown(unfolded(draft.value(b"subject") or b"")),
         message_id_header=header_id,
+        from_domain=draft.from_domains[0],
         size=len(content),
         smtputf8=envelope.smtputf8 and _needs_smtputf8(draft, envelope),
     )

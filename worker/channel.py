@@ -19,6 +19,7 @@ from worker.finisher import Finisher
 from worker.leases import Leases
 from worker.metrics import LEASES_LOST, QUEUE_FAILURES
 from worker.sender import Sender
+from worker.signer import Signer
 from worker.trace import trace
 
 log = get(__name__)
@@ -34,6 +35,7 @@ class Parts:
     outbox: Outbox
     finisher: Finisher
     settings: Settings
+    signer: Signer
     worker: str
     now: Callable[[], datetime]
     jitter: Callable[[], float]  # in [0, 1)
@@ -112,6 +114,7 @@ class Channel:
         self._full = len(claims) == limit
         self._leases.take(claims, asked_at=asked_at)
         self._unsent = {claim.delivery_id: claim for claim in claims}
+        self._sender.prepare(claims)
         if claims:
             reach(Step.AFTER_CLAIM)
         return bool(claims)

@@ -214,7 +214,7 @@ class Drain:
         if self._ended.is_set():
             return
         self._opened += 1
-        sender = Sender(lane, self._dialer, now=self._parts.now)
+        sender = Sender(lane, self._dialer, self._parts.signer, now=self._parts.now)
         channel = Channel(lane, f"{self._parts.worker}#{self._opened}", sender, self._parts)
         task = asyncio.create_task(channel.run())
         self._channels[channel] = task

@@ -4,8 +4,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from outbox.message import Claim
+from outbox.message import Claim, Message
 from worker.errors import Smtputf8Missing, TooLarge
+from worker.signed import PLAIN, Signed
 
 # A path that can stand between < and > and end there (RFC 5321 section 4.1.2, RFC 6531 section 3.3). Whatever could
 # end the path or the line early would let an address carry commands or parameters.
@@ -25,13 +26,13 @@ class Envelope:
     smtputf8: bool = False
 
     @classmethod
-    def of(cls, claim: Claim) -> "Envelope":
-        """The envelope of the recipients that are still to be tried."""
+    def of(cls, claim: Claim, signed: Signed = PLAIN) -> "Envelope":
+        """The envelope of the recipients that are still to be tried, with what their sender's domain adds."""
         message = claim.message
         return cls(
-            message.reverse_path,
+            _reverse_path(message, signed),
             tuple(message.recipients[index].address for index in claim.recipients),
-            claim.content,
+            signed.signatures + claim.content,
             message.smtputf8,
         )
 
@@ -62,6 +63,13 @@ class Envelope:
         if stuffed.startswith(b"."):
             stuffed = b"." + stuffed
         return stuffed if stuffed.endswith(b"\r\n") else stuffed + b"\r\n"
+
+
+def _reverse_path(message: Message, signed: Signed) -> str:
+    """The message's own, or one at the domain's return path that names the message; a null one stays null."""
+    if not message.reverse_path or not signed.return_path_domain:
+        return message.reverse_path
+    return f"{message.id}@{signed.return_path_domain}"
 
 
 def rcpt(recipient: str) -> bytes:

@@ -63,5 +63,9 @@ class TooLarge(DeliveryError):
     """The message is larger than the next hop's SIZE limit (RFC 1870 section 6.1)."""
 
 
+class CannotSign(DeliveryError):
+    """The sender's domain has DKIM keys and they cannot be read now: a fault of ours."""
+
+
 class LeaseLost(DeliveryError):
     """We could not be sure of our lease before the final dot: nothing was delivered, somebody else may send it."""

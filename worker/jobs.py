@@ -41,3 +41,8 @@ def retire() -> None:
 def audit() -> None:
     """Account for every recipient accepted here (outbox/audit.py), beside the other chores."""
     current().audits.begin()
+
+
+def domains() -> None:
+    """Look for the DNS records of sending domains (worker/domain_checks.py), beside the other chores."""
+    current().domain_checks.begin()

@@ -179,8 +179,3 @@ def _literal(domain: str) -> str:
         return str(ipaddress.ip_address(text[5:] if text.lower().startswith("ipv6:") else text))
     except ValueError as error:
         raise NoRoute(f"{domain} is no address literal") from error
-
-
-def system_hosts(*, shuffle: Shuffle) -> MailHosts:
-    """Asks the resolvers of this system."""
-    return MailHosts(dns.asyncresolver.Resolver(), shuffle=shuffle)

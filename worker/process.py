@@ -15,20 +15,25 @@ from redis import Redis
 from rq.exceptions import StopRequested
 
 from outbox.journal import Journal, own_journal
+from outbox.policy import Policy
 from outbox.queue import Outbox
+from outbox.sender_domain import Hosts
 from runtime import clock
 from runtime.connections import StoreError, redis_async, redis_sync
 from runtime.logs import get
+from runtime.sealing import Seal
 from runtime.settings import Settings
 from worker import routes
 from worker.audits import Audits
 from worker.channel import Parts
 from worker.dialer import Dialer
+from worker.domain_checks import DomainChecks
 from worker.drain import Drain
 from worker.finisher import Finisher
 from worker.pool import Pool
 from worker.rq_worker import TickWorker
 from worker.session import Opener, TlsContexts
+from worker.signer import Signer
 from worker.ticks import queue, top_up_drain
 
 log = get(__name__)
@@ -57,6 +62,7 @@ class Process:
         self.lend: Callable[[float], None] | None = None
         self.on_stop: Callable[[], None] = lambda: None
         self.audits = Audits(settings)
+        self.domain_checks = DomainChecks(settings)
 
     def work_slice(self) -> None:
         """The drain job: a slice, and then a tick for whoever is free next."""
@@ -122,12 +128,18 @@ async def delivering(settings: Settings, name: str, journal: Journal, *, grace: 
         opener = Opener(settings.smtp_hostname, tls=TlsContexts.default())
         dialer = Dialer(routes.from_settings(settings), opener, Pool(most=settings.worker_connections))
         finisher = Finisher(outbox, journal, worker=name)
-        drain = Drain(Parts(outbox, finisher, settings, worker=name, now=clock.now, jitter=random.random), dialer)
+        policy = Policy(redis, settings)
+        signer = Signer(policy, Seal.from_settings(settings), hosts=Hosts.from_settings(settings), now=clock.now)
+        parts = Parts(outbox, finisher, settings, signer, worker=name, now=clock.now, jitter=random.random)
+        drain = Drain(parts, dialer)
+        await policy.start()
         try:
             await drain.start()
             yield drain
         finally:
             await drain.stop(grace)
+            signer.stop()
+            await policy.stop()
             await journal.close()
 
 

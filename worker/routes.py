@@ -30,7 +30,7 @@ class Fixed:
 
 
 def from_settings(settings: Settings) -> Route:
-    """The route in force. Reads the system's resolver configuration when the route is `mx`."""
+    """The route in force. Reads the resolver configuration when the route is `mx`."""
     if settings.route == "mailbox":
         return Fixed("mailbox", Hop("mailbox", settings.mailbox_smtp_port, settings.host))
     if settings.route == "smarthost":
@@ -38,6 +38,8 @@ def from_settings(settings: Settings) -> Route:
         tls = Tls(settings.smarthost_tls)
         hop = Hop(settings.smarthost_host, settings.smarthost_port, "", tls, settings.smarthost_user, password)
         return Fixed("smarthost", hop)
-    from worker.mx import Mx, system_hosts  # noqa: PLC0415 - a restart waits for its imports, and others need no DNS
+    # A restart waits for its imports, and the other routes need no DNS.
+    from worker.mx import MailHosts, Mx  # noqa: PLC0415
+    from worker.resolver import resolver  # noqa: PLC0415
 
-    return Mx(system_hosts(shuffle=random.SystemRandom().shuffle))
+    return Mx(MailHosts(resolver(settings), shuffle=random.SystemRandom().shuffle))

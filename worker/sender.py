@@ -1,6 +1,6 @@
 """One attempt at one delivery: simulator or next hop, connection, transaction, verdict."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from outbox.message import Attempt, Claim
@@ -8,28 +8,41 @@ from worker import simulator, verdict
 from worker.client import BeforeDot, Client
 from worker.dialer import Dialer
 from worker.envelope import Envelope
-from worker.errors import ConnectionLost, DeliveryError, LeaseLost
+from worker.errors import CannotSign, ConnectionLost, DeliveryError, LeaseLost, TlsFailed
 from worker.reply import Code
 from worker.session import Steps
+from worker.signer import Signer, Signing
 from worker.transaction import Transaction
 
 
 class Sender:
     """The sending side of a channel: at most one connection, kept from one delivery of the lane to the next."""
 
-    def __init__(self, lane: str, dialer: Dialer, *, now: Callable[[], datetime]) -> None:
+    def __init__(self, lane: str, dialer: Dialer, signer: Signer, *, now: Callable[[], datetime]) -> None:
         self._lane = lane
         self._dialer = dialer
+        self._signer = signer
+        self._signing: dict[str, Signing] = {}
         self._now = now
         self._client: Client | None = None
         self.down: DeliveryError | None = None  # why there is no connection to the lane's next hop
+
+    def prepare(self, claims: Sequence[Claim]) -> None:
+        """Begin to sign what will be tried next; what was prepared before is forgotten."""
+        for unused in self._signing.values():
+            unused.cancel()
+        self._signing = {} if self._lane == simulator.LANE else self._signer.begin(claims)
 
     async def attempt(self, claim: Claim, *, before_dot: BeforeDot) -> Attempt:
         """Try the delivery. Raises LeaseLost, and then nothing was delivered; every other end is an outcome."""
         started_at = self._now()
         if self._lane == simulator.LANE:
             return simulator.simulate(claim, started_at=started_at)
-        envelope = Envelope.of(claim)
+        try:
+            signed = await self._signing[claim.delivery_id]
+        except CannotSign as error:
+            return self.unreachable(claim, error, started_at=started_at)
+        envelope = Envelope.of(claim, signed)
         fresh = False
         while True:
             try:
@@ -38,6 +51,8 @@ class Sender:
                 self.down = error
                 return self.unreachable(claim, error, started_at=started_at)
             self.down = None
+            if signed.tls_enforced and not client.tls and self._dialer.route.name != "mailbox":
+                return self.unreachable(claim, _tls_missing(), started_at=started_at)
             used_before = client.sent > 0
             transaction = await client.send(envelope, before_dot=before_dot)
             if used_before and _died_idle(transaction):
@@ -79,6 +94,10 @@ class Sender:
         """Cut the connection."""
         if self._client is not None:
             self._client.abort()
+
+
+def _tls_missing() -> TlsFailed:
+    return TlsFailed("the sender's domain asks for TLS, and the next hop offers none")
 
 
 def _died_idle(transaction: Transaction) -> bool:

@@ -10,6 +10,7 @@ DRAIN = "worker.jobs.drain"
 CHORES = {  # seconds between two ticks
     "worker.jobs.archive": 2.0,
     "worker.jobs.retire": 5.0,
+    "worker.jobs.domains": 2.0,
     "worker.jobs.audit": 300.0,
 }
 

@@ -35,6 +35,7 @@ _STATUS: dict[type[errors.DeliveryError], str] = {
     # 5321 section 3.1 tells us to try another host, and an address list entry or an overload ends.
     errors.HopRefused: "4.3.2",
     errors.AuthFailed: "4.7.8",  # our password is our affair: mail waits until it is right
+    errors.CannotSign: "4.7.5",  # RFC 3463: cryptographic failure; mail waits until the keys can be read
     errors.NoSuchDomain: "5.1.2",
     errors.NullMx: "5.1.10",  # RFC 7505 section 4.1
     errors.Smtputf8Missing: "5.6.7",  # RFC 6531 section 3.5

@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 from nightmail.complaint import Complaint
 from nightmail.operator_settings import operator_settings
 from runtime.connections import redis_sync
+from runtime.sealing import load_policy_key
 from runtime.secret import load_secret
 from runtime.settings import Settings
 
@@ -33,6 +34,7 @@ def check(*, what: str | None) -> None:
     click.echo("(* set by the environment or the running stack)\n")
     checks: dict[str, Callable[[Settings], str]] = {
         "secret": _secret,
+        "policy key": _policy_key,
         "data folder": _data_folder,
         "queue": _queue,
         "database": _database,
@@ -62,6 +64,10 @@ def _tell(name: str, question: Callable[[Settings], str], settings: Settings) ->
 
 def _secret(settings: Settings) -> str:
     return f"{len(load_secret(settings))} bytes"
+
+
+def _policy_key(settings: Settings) -> str:
+    return f"{len(key)} bytes" if (key := load_policy_key(settings)) else "none: sending domains cannot have DKIM keys"
 
 
 def _data_folder(settings: Settings) -> str:

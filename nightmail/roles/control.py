@@ -4,12 +4,14 @@ from api.control import create_app
 from history.chaos import Chaos
 from history.queries import History
 from nightmail.roles.budget import demand_room
+from nightmail.roles.seal import demand_seal
 from nightmail.serving import run as run_loop
 from nightmail.serving import serve_http, stop_signal
 from outbox.policy import Policy
 from outbox.policy_store import PolicyStore
 from outbox.queue import Outbox
 from runtime.connections import redis_async
+from runtime.sealing import Seal
 from runtime.settings import Settings
 
 _QUEUE_REPLY = 2.0  # seconds: nobody's mail waits for this process
@@ -18,8 +20,9 @@ _QUEUE_REPLY = 2.0  # seconds: nobody's mail waits for this process
 def run(settings: Settings) -> None:
     """Until SIGTERM."""
     settings = _with_own_login(settings)
+    seal = demand_seal(settings)
     demand_room(settings, "control")
-    run_loop(_serve(settings))
+    run_loop(_serve(settings, seal))
 
 
 def _with_own_login(settings: Settings) -> Settings:
@@ -30,7 +33,7 @@ def _with_own_login(settings: Settings) -> Settings:
     return Settings(**given | {"database_url": settings.database_control_url})
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings, seal: Seal) -> None:
     stopping = stop_signal()
     redis = redis_async(settings, timeout=_QUEUE_REPLY)
     chaos = Chaos.open(settings)
@@ -42,6 +45,7 @@ async def _serve(settings: Settings) -> None:
             settings,
             policy=policy,
             policy_store=PolicyStore(redis, settings),
+            seal=seal,
             outbox=Outbox(redis, settings),
             history=history,
             chaos=chaos,

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from nightmail.roles.seal import demand_seal
 from runtime.metrics import serve_probe
 from runtime.settings import Settings
 from worker import process
@@ -9,5 +10,7 @@ from worker import process
 
 def run(settings: Settings, queue: Literal["drain", "chores"]) -> None:
     """Until SIGTERM."""
+    if queue == "drain":
+        demand_seal(settings)
     serve_probe(settings)
     process.run(settings, queue)

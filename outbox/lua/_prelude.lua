@@ -3,6 +3,7 @@
 -- leases claims by expiry, chan:<lane> connections at work, states and errors counts of recipients, held, index by creation,
 -- ended messages by time, recent those of them that are archived and compacted, archived how far events are,
 -- events the stream (id <number>-0, numbers consecutive), seq its newest number, in:<t> and out:<t> flow, wake, probe.
+-- policy the policy objects by kind/name, policyversion counts their changes, keyused when each API key was last used.
 -- generation the mark of this queue: one that was emptied has another. KEYS[2], where given, ends in the mark and the event
 -- number that the caller remembers (outbox/generation.py): in a queue that lost its memory nothing is done at all.
 -- In a message hash: meta, live, n (deliveries), first and last (its accepted and its newest event), and per delivery k: lane:k to:k state:k token:k

@@ -1,11 +1,13 @@
 """One stack for all tests of this file: what a newcomer does with `make up`."""
 
 import os
+import re
 import shutil
 import signal
 import smtplib
 import ssl
 import subprocess
+import time
 
 import httpx
 import orjson
@@ -49,6 +51,36 @@ def test_mail_by_smtp(stack, port):
             "a@example.com", ["b@example.org"], f"From: a@example.com\r\nSubject: by {port}\r\n\r\nhello\r\n"
         )
     assert stack.await_mail(f"by {port}")["reverse_path"] == "a@example.com"
+
+
+def test_a_domain_is_added_signed_for_and_rotated(stack):
+    """The domain commands: records to publish, signed mail, new keys, and an end."""
+
+    def domain(*words):
+        done = nightmail(stack.folder, "domain", *words)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    added = domain("add", "signed.example")
+    assert added.startswith("signed.example is not_started. Publish:")
+    selectors = re.findall(r"(\S+)\._domainkey\.signed\.example\. TXT \"v=DKIM1", added)
+    assert len(selectors) == 2
+    assert "not_started" in domain("list")
+    until_sync(lambda: _signs(stack, selectors))
+    assert len(re.findall(r"not_started|pending", domain("rotate", "signed.example"))) >= 2
+    domain("remove", "signed.example")
+    assert "signed.example" not in domain("list")
+    assert "There is no domain" in nightmail(stack.folder, "domain", "show", "signed.example").stderr
+
+
+def _signs(stack, selectors):
+    """Whether a mail sent now arrives with these signatures; workers learn of keys within a second."""
+    subject = f"signed {time.monotonic()}"
+    stack.send(subject, **{"from": "a@signed.example"})
+    mail = stack.await_mail(subject)
+    url = f"http://127.0.0.1:{stack.state['ports']['mailbox_port']}/messages/{mail['n']}/raw"
+    raw = httpx.get(url, trust_env=False).raise_for_status().text
+    return all(f"s={selector};" in raw for selector in selectors)
 
 
 def test_sending_goes_on_while_the_database_is_away(stack):

@@ -228,6 +228,20 @@ async def test_keys_and_idempotency_come_back(machine):
     assert fresh.authenticate(token).id == key.id
 
 
+async def test_a_rebuild_tells_no_secrets(machine):
+    """Policy objects come back whole, and the events about it have neither digests nor sealed keys."""
+    store = PolicyStore(machine.redis, machine.settings)
+    await store.create_key("one")
+    await store.put("domain", "ours.test", {"name": "ours.test", "keys": [{"selector": "s", "sealed": "private"}]})
+    await Policy(machine.redis, machine.settings).refresh()
+    await machine.redis.flushdb()
+    await machine.rebuild()
+    assert (await store.get("domain", "ours.test"))["keys"][0]["sealed"] == "private"
+    told = [event.fields["value"] for event in machine.events() if event.kind == "policy_changed"]
+    assert {"selector": "s"} in [key for value in told for key in value.get("keys", ())]
+    assert not any("private" in str(value) or "digest" in value for value in told)
+
+
 async def test_a_damaged_archive_needs_a_persons_word(machine):
     """Without the archive's word on what ended, mail could go out twice: refused, unless somebody says so."""
     message_id = await machine.accept("ann@one.test")

@@ -12,6 +12,7 @@ from nightmail.complaint import Complaint, load_settings
 from nightmail.configuration_page import PAGE, page
 from nightmail.operator_settings import operator_settings
 from nightmail.private import kept_secret
+from nightmail.roles.seal import demand_seal
 from nightmail.stack_folder import StackFolder, read_environment, write_environment
 from runtime.settings import Settings
 
@@ -52,7 +53,18 @@ def test_the_embedded_queue_has_a_password_that_stays(tmp_path):
     assert first.store is not None
     assert not any("requirepass" in word for word in first.store.command)
     assert (tmp_path / "valkey" / "valkey.conf").stat().st_mode & 0o777 == 0o600
-    assert (tmp_path / "secret").stat().st_mode & 0o777 == 0o600
+    for name in ("secret", "policy-key"):
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
+
+
+def test_production_does_not_start_without_the_key_of_the_dkim_keys(bare_environment, tmp_path):
+    """Where domains must be verified, the missing key is named; elsewhere it may be missing; a short one never."""
+    with pytest.raises(Complaint, match="NIGHTMAIL_POLICY_KEY is not set"):
+        demand_seal(load_settings())
+    assert not demand_seal(Settings(data_dir=tmp_path, verified_domains_only=False)).has_key
+    bare_environment.setenv("NIGHTMAIL_POLICY_KEY", "short")
+    with pytest.raises(Complaint, match="at least 16 bytes"):
+        demand_seal(load_settings())
 
 
 def test_a_queue_of_ones_own_replaces_the_embedded_one(bare_environment):

@@ -1,0 +1,178 @@
+"""Sending domains: /domains in Resend's form. Needs the queue, not the database.
+
+Verifying is asked for here and done elsewhere (worker/domain_checks.py): the answer comes at once.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from api import openapi
+from api.addresses import parse_domain
+from api.answer import json_response
+from api.auth import KeyGuard
+from api.errors import ApiError, invalid, not_found, unavailable
+from api.ids import ObjectId, parse_id
+from api.paging import page
+from api.present import timestamp
+from api.request import Body, decode, read
+from outbox.domain_store import DomainStore, DomainTaken
+from outbox.policy import ApiKey
+from outbox.sender_domain import Hosts, Record, SenderDomain
+from runtime.logs import get
+from runtime.sealing import Unsealable
+
+log = get(__name__)
+
+REGIONS = ("us-east-1", "eu-west-1", "sa-east-1", "ap-northeast-1")
+CAPABILITIES = {"sending": "enabled", "receiving": "disabled"}
+_RETURN_PATH = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
+
+
+class DomainRequest(Body):
+    """What can be chosen later on as well."""
+
+    tls: str | None = None
+    open_tracking: bool | None = None
+    click_tracking: bool | None = None
+    tracking_subdomain: str | None = None
+    capabilities: dict[str, str] | None = None
+
+
+class NewDomainRequest(DomainRequest):
+    """A domain to send from. `region` is kept for display: there is one, yours."""
+
+    name: str
+    region: str | None = None
+    custom_return_path: str | None = None
+
+
+def router(store: DomainStore, owner: KeyGuard) -> APIRouter:
+    """Create, list, get, change, verify, delete."""
+    routes = APIRouter(prefix="/domains", tags=["domains"])
+    Owner = Annotated[ApiKey, Depends(owner)]  # noqa: N806  (a type)
+
+    @routes.post("", status_code=201, responses=openapi.errors(400, 403, 422), openapi_extra=_body(NewDomainRequest))
+    async def create_domain(request: Request, _key: Owner) -> Response:
+        """A new domain, with the DNS records to publish before `verify`."""
+        wanted = read(NewDomainRequest, decode(await request.body()))
+        name, chosen = parse_domain(wanted.name, field="name"), _chosen(wanted) | _chosen_once(wanted)
+        try:
+            domain = await store.create(name, **chosen)
+        except DomainTaken as taken:
+            raise invalid(f"The {name} domain has been registered already.", status=403) from taken
+        except Unsealable as reason:
+            log.error("domain.not_created", error=str(reason))
+            raise unavailable() from reason
+        return json_response(_whole(domain, store.hosts), 201)
+
+    @routes.get("", responses=openapi.errors(422), openapi_extra=openapi.PAGE)
+    async def list_domains(request: Request, _key: Owner) -> Response:
+        """Domains without their records, the newest first; all of them where there is no `limit`."""
+        domains = await store.all()
+        shown = page(request, domains, id_of=lambda domain: domain.id, shown=lambda domain: _brief(domain, store.hosts))
+        return json_response(shown)
+
+    @routes.get("/{domain_id}", responses=openapi.errors(404, 422))
+    async def get_domain(domain_id: ObjectId, _key: Owner) -> Response:
+        """A domain, with what is known of each of its records."""
+        domain = await _find(store, domain_id)
+        return json_response({"object": "domain", **_whole(domain, store.hosts)})
+
+    @routes.patch("/{domain_id}", responses=openapi.errors(400, 404, 422), openapi_extra=_body(DomainRequest))
+    async def update_domain(request: Request, domain_id: ObjectId, _key: Owner) -> Response:
+        """Change how its mail travels."""
+        wanted = read(DomainRequest, decode(await request.body()))
+        chosen = _chosen(wanted)
+        domain = await _find(store, domain_id)
+        return _reference(await store.change(domain, lambda there: replace(there, **chosen)))
+
+    @routes.post("/{domain_id}/verify", responses=openapi.errors(404, 422))
+    async def verify_domain(domain_id: ObjectId, _key: Owner) -> Response:
+        """Let the DNS be looked at, now and for three days. The status says when something was found."""
+        return _reference(await store.ask(await _find(store, domain_id)))
+
+    @routes.delete("/{domain_id}", responses=openapi.errors(404, 422))
+    async def delete_domain(domain_id: ObjectId, _key: Owner) -> Response:
+        """Forget the domain and its keys. Its mail that waits is sent unsigned."""
+        domain = await _find(store, domain_id)
+        if not await store.remove(domain):
+            raise not_found("Domain")
+        return json_response({"object": "domain", "id": domain.id, "deleted": True})
+
+    return routes
+
+
+def _body(shape: type[Body]) -> dict[str, Any]:
+    return openapi.body(shape.model_json_schema())
+
+
+async def _find(store: DomainStore, domain_id: str) -> SenderDomain:
+    domain = await store.find(parse_id(domain_id))
+    if domain is None:
+        raise not_found("Domain")
+    return domain
+
+
+def _chosen(wanted: DomainRequest) -> dict[str, Any]:
+    """The fields of SenderDomain that the request sets. What we cannot do is refused, not ignored."""
+    if wanted.open_tracking or wanted.click_tracking or wanted.tracking_subdomain:
+        name = next(name for name in _TRACKING if getattr(wanted, name))
+        raise invalid(f"Invalid `{name}` field. Tracking is not supported.")
+    if wanted.capabilities is not None and not wanted.capabilities.items() <= CAPABILITIES.items():
+        raise invalid("Invalid `capabilities` field. Sending is `enabled` and receiving is `disabled`.")
+    if wanted.tls not in (None, "opportunistic", "enforced"):
+        raise invalid("Invalid `tls` field. It must be `opportunistic` or `enforced`.")
+    return {} if wanted.tls is None else {"tls": wanted.tls}
+
+
+_TRACKING = ("open_tracking", "click_tracking", "tracking_subdomain")
+
+
+def _chosen_once(wanted: NewDomainRequest) -> dict[str, Any]:
+    if wanted.region is not None and wanted.region not in REGIONS:
+        words = " | ".join(f'"{region}"' for region in REGIONS)
+        raise ApiError(422, "invalid_region", f"Region must be {words}")
+    return_path = (wanted.custom_return_path or "send").lower()
+    if not _RETURN_PATH.fullmatch(return_path):
+        raise invalid("Invalid `custom_return_path` field. It must be a name of up to 63 letters, digits and hyphens.")
+    return {"region": wanted.region or REGIONS[0], "return_path": return_path}
+
+
+def _reference(domain: SenderDomain | None) -> Response:
+    if domain is None:
+        raise not_found("Domain")
+    return json_response({"object": "domain", "id": domain.id})
+
+
+def _brief(domain: SenderDomain, hosts: Hosts) -> dict[str, Any]:
+    return {
+        "id": domain.id,
+        "name": domain.name,
+        "status": domain.status(hosts),
+        "created_at": timestamp(domain.created_at),
+        "region": domain.region,
+        "capabilities": CAPABILITIES,
+        "open_tracking": False,
+        "click_tracking": False,
+    }
+
+
+def _whole(domain: SenderDomain, hosts: Hosts) -> dict[str, Any]:
+    records = [_record(record) for record in domain.records(hosts)]
+    return _brief(domain, hosts) | {"tls": domain.tls, "records": records}
+
+
+def _record(record: Record) -> Mapping[str, Any]:
+    shown = {
+        "record": "DKIM" if "_domainkey" in record.name else "SPF",
+        "name": record.name,
+        "type": record.type,
+        "ttl": "Auto",
+        "status": record.status,
+        "value": record.value,
+    }
+    return shown if record.priority is None else shown | {"priority": record.priority}

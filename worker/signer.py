@@ -1,0 +1,117 @@
+"""Signs claimed mail for its sender's domain: in threads, beside the event loop, while the mails before it are sent.
+
+Which keys, the policy snapshot says. A mail whose keys cannot be read waits: unsigned, it would land in spam folders.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_der_private_key
+
+from outbox.dkim_key import DkimKey, place_of
+from outbox.message import Claim, Message
+from outbox.policy import Policy
+from outbox.sender_domain import Hosts, SenderDomain
+from runtime.logs import get
+from runtime.sealing import Seal, Unsealable
+from worker.dkim import SigningKey, signatures
+from worker.errors import CannotSign
+from worker.signed import PLAIN, Signed
+
+log = get(__name__)
+
+MOST_KEYS = 1000  # opened keys that are kept in memory
+
+
+Signing = asyncio.Future[Signed]
+
+
+class Signer:
+    """One per worker."""
+
+    def __init__(self, policy: Policy, seal: Seal, *, hosts: Hosts, now: Callable[[], datetime]) -> None:
+        self._policy = policy
+        self._seal = seal
+        self._now = now
+        self._hosts = hosts
+        self._threads = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1), thread_name_prefix="dkim")
+        self._opened: dict[str, SigningKey] = {}  # by sealed text
+        self._read: dict[str, tuple[Mapping[str, Any], SenderDomain]] = {}  # by name, with what it was read from
+
+    def begin(self, claims: Sequence[Claim]) -> dict[str, Signing]:
+        """Start on a batch; the results by delivery id. A result raises CannotSign; cancel those not wanted."""
+        return {claim.delivery_id: self._begin(claim) for claim in claims}
+
+    def stop(self) -> None:
+        """End the threads."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _begin(self, claim: Claim) -> Signing:
+        loop = asyncio.get_running_loop()
+        try:
+            domain = self._domain(domain_of(claim.message))
+            if domain is None:
+                return _done(loop, PLAIN)
+            keys = [self._key(domain.name, key) for key in domain.signing_keys()]
+        except CannotSign as error:
+            log.error("dkim.cannot_sign", id=claim.message.id, error=str(error))
+            return _failed(loop, error)
+        return loop.run_in_executor(self._threads, self._sign, claim.content, domain, keys)
+
+    def _sign(self, content: bytes, domain: SenderDomain, keys: list[SigningKey]) -> Signed:
+        return Signed(
+            signatures(content, keys, now=self._now()) if keys else b"",
+            tls_enforced=domain.tls == "enforced",
+            return_path_domain=domain.bounce_domain(self._hosts),
+        )
+
+    def _domain(self, name: str) -> SenderDomain | None:
+        """The sender's domain as the policy has it; None where it has no keys."""
+        if not self._policy.is_known:
+            raise CannotSign("it is not known whether the sender's domain has keys")
+        value = self._policy.get("domain", name)
+        if value is None or not value.get("keys"):
+            return None
+        read = self._read.get(name)
+        if read is None or read[0] is not value:  # a snapshot's objects are never changed
+            read = self._read[name] = (value, SenderDomain.from_dict(value))
+        return read[1]
+
+    def _key(self, domain: str, key: DkimKey) -> SigningKey:
+        opened = self._opened.get(key.sealed)
+        if opened is None:
+            try:
+                secret = self._seal.open(key.sealed, place=place_of(domain, key.selector))
+                # We made it and its seal says that it is whole; the library's own check of primes takes 80 ms.
+                private = load_der_private_key(secret, None, unsafe_skip_rsa_key_validation=True)
+            except (Unsealable, ValueError) as error:
+                raise CannotSign(f"the DKIM key {key.selector}._domainkey.{domain} cannot be read: {error}") from error
+            assert isinstance(private, RSAPrivateKey | Ed25519PrivateKey)  # noqa: S101  (we make no other)
+            if len(self._opened) >= MOST_KEYS:
+                self._opened.pop(next(iter(self._opened)))
+            opened = self._opened[key.sealed] = SigningKey(domain, key.selector, private)
+        return opened
+
+
+def domain_of(message: Message) -> str:
+    """The domain that signs: that of From, to which DMARC wants the signature aligned (RFC 7489 section 3.1.1)."""
+    return message.from_domain or message.reverse_path.rpartition("@")[2].lower()
+
+
+def _done(loop: asyncio.AbstractEventLoop, result: Signed) -> Signing:
+    future: Signing = loop.create_future()
+    future.set_result(result)
+    return future
+
+
+def _failed(loop: asyncio.AbstractEventLoop, error: CannotSign) -> Signing:
+    future: Signing = loop.create_future()
+    future.set_exception(error)
+    future.exception()  # seen, even if the mail is never tried
+    return future
