@@ -21,7 +21,8 @@ from runtime.logs import get
 
 log = get(__name__)
 
-_MESSAGE_WEIGHT = 2_000  # what a message weighs beside its content, so that no call holds up the queue for long
+_MESSAGE_WEIGHT = 2_000  # what a message weighs beside its content
+_CALL_WEIGHT = 500_000  # about a batch of a hundred mails, which takes the queue some milliseconds
 _LARGE_BYTES_PER_SECOND = 20_000_000  # what a slow but healthy queue must still take of large contents
 
 
@@ -50,7 +51,7 @@ class Inlet:
         self._timeout = timeout.total_seconds()
         self._pause = pause.total_seconds()
         self._now = now
-        self._batcher: Batcher[Entry] = Batcher(self._append, weight=_weight)
+        self._batcher: Batcher[Entry] = Batcher(self._append, weight=_weight, heavy=_CALL_WEIGHT)
         self._trial: asyncio.Task[None] | None = None
         self._well = asyncio.Event()
         self._well.set()
