@@ -109,6 +109,7 @@ class Inlet:
             await asyncio.sleep(self._pause)
             try:
                 async with asyncio.timeout(self._timeout):
+                    await self.redis.ping()  # readers' connections, not those of scripts: a dead one is replaced
                     await self._outbox.probe()
             except StoreError:
                 continue
