@@ -17,8 +17,6 @@ from runtime.connections import StoreError, redis_async
 from runtime.logs import get
 from runtime.sealing import Seal
 from runtime.settings import Settings
-from worker.domain_dns import look
-from worker.resolver import resolver
 
 log = get(__name__)
 
@@ -76,6 +74,9 @@ class DomainChecks:
         return self._monotonic() - looked_at >= pause
 
     async def _check(self, domain: SenderDomain, store: DomainStore, places: asyncio.Semaphore) -> None:
+        from worker.domain_dns import look  # noqa: PLC0415 - in this thread: the start of a worker waits for no DNS code
+        from worker.resolver import resolver  # noqa: PLC0415
+
         async with places:
             self._looked[domain.id] = (domain.asked_at, self._monotonic())
             found = await look(domain, store.hosts, resolver(self._settings))

@@ -8,11 +8,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from typing import Any
-
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-from cryptography.hazmat.primitives.serialization import load_der_private_key
+from typing import TYPE_CHECKING, Any
 
 from outbox.dkim_key import DkimKey, place_of
 from outbox.message import Claim, Message
@@ -20,9 +16,11 @@ from outbox.policy import Policy
 from outbox.sender_domain import Hosts, SenderDomain
 from runtime.logs import get
 from runtime.sealing import Seal, Unsealable
-from worker.dkim import SigningKey, signatures
 from worker.errors import CannotSign
 from worker.signed import PLAIN, Signed
+
+if TYPE_CHECKING:  # at run time with the first key: a restart waits for its imports, and many have no key
+    from worker.dkim import SigningKey
 
 log = get(__name__)
 
@@ -64,7 +62,9 @@ class Signer:
             return _failed(loop, error)
         return loop.run_in_executor(self._threads, self._sign, claim.content, domain, keys)
 
-    def _sign(self, content: bytes, domain: SenderDomain, keys: list[SigningKey]) -> Signed:
+    def _sign(self, content: bytes, domain: SenderDomain, keys: list["SigningKey"]) -> Signed:
+        from worker.dkim import signatures  # noqa: PLC0415
+
         return Signed(
             signatures(content, keys, now=self._now()) if keys else b"",
             tls_enforced=domain.tls == "enforced",
@@ -83,19 +83,19 @@ class Signer:
             read = self._read[name] = (value, SenderDomain.from_dict(value))
         return read[1]
 
-    def _key(self, domain: str, key: DkimKey) -> SigningKey:
+    def _key(self, domain: str, key: DkimKey) -> "SigningKey":
         opened = self._opened.get(key.sealed)
         if opened is None:
+            from worker.dkim import SigningKey  # noqa: PLC0415
+
             try:
                 secret = self._seal.open(key.sealed, place=place_of(domain, key.selector))
-                # We made it and its seal says that it is whole; the library's own check of primes takes 80 ms.
-                private = load_der_private_key(secret, None, unsafe_skip_rsa_key_validation=True)
+                opened = SigningKey.load(domain, key.selector, secret)
             except (Unsealable, ValueError) as error:
                 raise CannotSign(f"the DKIM key {key.selector}._domainkey.{domain} cannot be read: {error}") from error
-            assert isinstance(private, RSAPrivateKey | Ed25519PrivateKey)  # noqa: S101  (we make no other)
             if len(self._opened) >= MOST_KEYS:
                 self._opened.pop(next(iter(self._opened)))
-            opened = self._opened[key.sealed] = SigningKey(domain, key.selector, private)
+            self._opened[key.sealed] = opened
         return opened
 
 

@@ -11,18 +11,13 @@ from hypothesis import strategies as st
 from outbox.dkim_key import make_keys, place_of
 from runtime.sealing import Seal
 from worker.dkim import SigningKey, canonical_body, canonical_field, signatures
-from worker.signer import load_der_private_key
 
 NOW = datetime(2026, 11, 21, 20, tzinfo=UTC)
 SEAL = Seal(b"k" * 32)
 MADE = make_keys("ours.test", SEAL, now=NOW)
 RECORDS = {f"{key.selector}._domainkey.ours.test.": key.record for key in MADE}
 KEYS = [
-    SigningKey(
-        "ours.test",
-        key.selector,
-        load_der_private_key(SEAL.open(key.sealed, place=place_of("ours.test", key.selector)), None),
-    )
+    SigningKey.load("ours.test", key.selector, SEAL.open(key.sealed, place=place_of("ours.test", key.selector)))
     for key in MADE
 ]
 HEAD = (
