@@ -147,7 +147,7 @@ class WebhookQueue:
     async def page(self, webhook_id: str, *, limit: int, after: str | None = None) -> list[HookMessage]:
         """Up to `limit` messages, the newest first, older than the message `after`."""
         every = self._key("hook", webhook_id, "all")
-        rank = await self._redis.zrevrank(every, after) if after is not None else None
+        rank: Any = await self._redis.zrevrank(every, after) if after is not None else None
         first = 0 if rank is None else rank + 1
         ids: Any = await self._redis.zrevrange(every, first, first + limit - 1)
         found = [await self.find(webhook_id, message_id.decode()) for message_id in ids]

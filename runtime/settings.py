@@ -79,7 +79,7 @@ class Settings(BaseSettings):
     )
     policy_key: SecretStr | None = Field(
         None,
-        description="Seals the DKIM private keys in the queue, the same on every node; unset: `policy-key` file.",
+        description="Seals DKIM keys and webhooks' secrets in the queue, the same on every node; unset: `policy-key` file.",
     )
 
     # Accepting

@@ -10,7 +10,7 @@ from worker import process
 
 def run(settings: Settings, queue: Literal["drain", "chores", "webhooks"]) -> None:
     """Until SIGTERM."""
-    if queue == "drain":
+    if queue != "chores":
         demand_seal(settings)
     serve_probe(settings)
     process.run(settings, queue)
