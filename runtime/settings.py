@@ -79,7 +79,7 @@ class Settings(BaseSettings):
     )
     policy_key: SecretStr | None = Field(
         None,
-        description="Seals DKIM keys and webhooks' secrets in the queue, the same on every node; unset: `policy-key` file.",
+        description="Seals DKIM keys and webhook secrets in the queue, alike on every node; unset: `policy-key` file.",
     )
 
     # Accepting
