@@ -174,7 +174,7 @@ class Rebuild:
         pipe.set(f"{self._prefix}:generation", REBUILDING + self._result.generation)
         pipe.set(f"{self._prefix}:archived", self._archived)
         declared += self._restore_policy(pipe)
-        declared += facts.suppressions.restore(pipe, self._settings.queue_prefix)
+        declared += facts.suppressions.restore(pipe, self._settings.queue_prefix, number=self._result.begins)
         for number, event in enumerate(declared, self._result.begins):
             pipe.xadd(f"{self._prefix}:events", {"e": event}, id=f"{number}-0")
         pipe.set(f"{self._prefix}:seq", self._result.begins + len(declared) - 1)

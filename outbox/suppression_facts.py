@@ -55,8 +55,9 @@ class SuppressionFacts:
         for address, value in redis.hscan_iter(f"{{{prefix}}}:suppressed", count=_AT_ONCE):
             self.note(address.decode(), -1, orjson.loads(value), told=True)
 
-    def restore(self, pipe: Any, prefix: str) -> list[bytes]:
-        """Put the list in place; the events of what no event tells."""
+    def restore(self, pipe: Any, prefix: str, *, number: int) -> list[bytes]:
+        """Put the list in place, as of event `number`, to be copied soon; the events of what no event tells."""
+        pipe.set(f"{{{prefix}}}:suppressedlast", number)
         pipe.delete(f"{{{prefix}}}:suppressed", f"{{{prefix}}}:suppressions")
         for address, (_, value) in self._known.items():
             if value is not None:
