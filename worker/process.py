@@ -36,7 +36,6 @@ from worker.rq_worker import TickWorker
 from worker.session import Opener, TlsContexts
 from worker.signer import Signer
 from worker.ticks import queue, top_up_drain, top_up_webhooks
-from worker.webhooks import telling
 
 log = get(__name__)
 
@@ -119,6 +118,8 @@ def _run_drain(process: Process, name: str, journal: Journal) -> None:
 
 
 def _run_webhooks(process: Process, name: str) -> None:
+    from worker.webhooks import telling  # noqa: PLC0415 - a drain starts sooner without an HTTP client
+
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         log.info("worker.started", worker=name)
         life = AsyncExitStack()
