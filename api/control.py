@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from redis.asyncio import Redis
 from starlette.concurrency import run_in_threadpool
 
-from api import domains, errors, keys, openapi, probes
+from api import domains, errors, keys, openapi, probes, suppressions, webhooks
 from api.answer import json_response
 from api.app import new_app
 from api.auth import KeyGuard
@@ -26,6 +26,9 @@ from outbox.domain_store import DomainStore
 from outbox.policy import ApiKey, Policy
 from outbox.policy_store import PolicyStore
 from outbox.queue import Outbox
+from outbox.suppression import SuppressionList
+from outbox.webhook import Webhooks
+from outbox.webhook_queue import WebhookQueue
 from runtime.sealing import Seal
 from runtime.settings import Settings
 
@@ -38,6 +41,7 @@ def create_app(
     policy: Policy,
     policy_store: PolicyStore,
     seal: Seal,
+    suppression_list: SuppressionList,
     outbox: Outbox,
     history: History,
     chaos: Chaos,
@@ -51,6 +55,9 @@ def create_app(
     domain_store = DomainStore(policy_store, settings, seal)
     app.include_router(domains.router(domain_store, owner))
     app.include_router(keys.router(policy_store, domain_store, owner))
+    app.include_router(suppressions.router(suppression_list, owner))
+    hooks, messages = Webhooks(policy_store, seal), WebhookQueue(redis, settings)
+    app.include_router(webhooks.router(hooks, messages, owner, reachable=settings.reachable_networks))
     app.include_router(_chaos(settings, chaos, owner))
     app.include_router(probes.router(settings, redis, ready=lambda: True))
     openapi.document(app)

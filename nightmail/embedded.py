@@ -12,6 +12,7 @@ from nightmail import valkey
 from nightmail.ports import LISTENERS, choose_free
 from nightmail.private import kept_secret
 from runtime import sealing
+from runtime.networks import parse_networks
 from runtime.settings import Settings
 
 
@@ -30,8 +31,8 @@ NIGHTMAIL = (sys.executable, "-P", "-m", "nightmail")  # -P: a folder named smtp
 STAGES = ("listeners", "workers", "recorder", "mailbox", "store")
 _STAGE_OF = {name: stage for stage, name in enumerate(STAGES)}
 
-# What differs from production: mail stays here, any sender and recipient is taken, the database can be cut, and a
-# mailbox that was killed is back in a second, so nobody waits minutes to try it again.
+# What differs from production: mail stays here, any sender and recipient is taken, the database can be cut, webhooks
+# may come to this machine, and a mailbox that was killed is back in a second, so nobody waits minutes to try it again.
 DEFAULTS: Mapping[str, Any] = {
     "route": "mailbox",
     "retry_first": timedelta(seconds=1),
@@ -39,6 +40,7 @@ DEFAULTS: Mapping[str, Any] = {
     "verified_domains_only": False,
     "refuse_reserved_recipients": False,
     "chaos": True,
+    "reachable_networks": parse_networks("127.0.0.0/8, ::1/128"),
 }
 _FOR_THE_MAILBOX = ("retry_first", "retry_max")
 
@@ -103,6 +105,8 @@ def _environment(settings: Settings) -> dict[str, str]:
 
 
 def _written(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
     return str(value.total_seconds() if isinstance(value, timedelta) else value)
 
 
@@ -118,6 +122,7 @@ def _programs(settings: Settings) -> tuple[Program, ...]:
         ("smtp", ("smtp",), "listeners"),
         *((f"worker-{n}", ("worker",), "workers") for n in range(1, settings.workers + 1)),
         ("chores", ("worker", "--queue", "chores"), "workers"),
+        ("webhooks", ("worker", "--queue", "webhooks"), "workers"),
         ("ticker", ("ticker",), "workers"),
         ("recorder", ("recorder",), "recorder"),
     ]

@@ -76,7 +76,7 @@ class Archive:
     def newest(self, at_least: int = 0) -> int:
         """The number of the newest archived event, `at_least` when none is newer: then only later ones are listed."""
         later = self.store.names(f"events-{at_least:012d}" if at_least else "")
-        return max((Segment.of(name).last for name in later), default=at_least)
+        return max((segment.last for segment in _sorted(later)), default=at_least)
 
     def write(self, events: list[Recorded]) -> Segment:
         """Keep consecutive events as one segment, durable and read back on return. Raises ArchiveUnavailable."""

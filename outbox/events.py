@@ -96,7 +96,7 @@ def rebuilt(after: int, generation: str, *, at: datetime) -> bytes:
 
 
 # Events about leases are written by the scripts, which know whose leases were lost (`note` in lua/_prelude.lua):
-#   {"kind": "released", "at", "id", "delivery", "reason", "possible_duplicate"}: for shutdown, never_begun, lease_lost
-#   or rebuilt (the last is outbox/restoring.py's)
-#   {"kind": "held", "at", "id", "delivery", "reason": "leases_lost", "possible_duplicate"}
+#   {"kind": "released", "at", "id", "delivery", "recipients", "reason", "possible_duplicate"}: for shutdown,
+#   never_begun, lease_lost or rebuilt (the last is outbox/restoring.py's)
+#   {"kind": "held", "at", "id", "delivery", "recipients", "reason": "leases_lost", "possible_duplicate"}
 #   {"kind": "redriven", "at", "id", "delivery"}

@@ -22,6 +22,8 @@ from outbox.events import Event
 from outbox.journal import is_held, read_segment
 from outbox.records import Header, decode
 from outbox.states import ENDED, State
+from outbox.suppression import KIND
+from outbox.suppression_facts import SuppressionFacts
 from outbox.tail import Tail
 from outbox.view import MessageView, outcome_json, read_view
 from runtime.logs import get
@@ -38,6 +40,7 @@ class Facts:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.suppressions = SuppressionFacts()
         self._files: dict[int, IO[bytes]] = {}
 
     def __enter__(self) -> Self:
@@ -88,6 +91,8 @@ class Sources:
                     continue
                 if header["kind"] == "accepted":
                     yield header
+                elif header["kind"] == KIND:
+                    facts.suppressions.note(header["address"], header["at"], header["value"], told=False)
 
     def read_archives(self, facts: Facts, *, after: int = 0) -> tuple[int, list[Gap]]:
         """Add what the archives tell beyond event `after`: the last number, and the holes and damages that were met."""
@@ -248,6 +253,8 @@ def add_event(facts: Facts, archive: int, event: Event) -> None:
             facts.add(message_id, "rescheduled", fields["at"], fields["scheduled_at"], True)
         case "complained":
             facts.add(message_id, "complained")
+        case "policy_changed" if fields["object"] == KIND:
+            facts.suppressions.note(fields["name"], fields["at"], fields["value"], told=True)
 
 
 def under_way(folders: Sequence[Path]) -> set[str]:

@@ -135,8 +135,9 @@ class Attempt:
     peer: str = ""  # host[address]:port of the next hop, as in a Postfix relay= log
     tls: str = ""  # protocol and cipher, empty for plaintext
     steps: tuple[tuple[str, float], ...] = ()  # (step, milliseconds): dns, connect, tls, mail, rcpt, data, dot
-    complained: bool = False  # the simulator's complaint, which follows a delivery
+    complained: tuple[int, ...] = ()  # recipients that called it spam: the simulator's, right behind a delivery
     in_doubt: bool = False  # the final dot was sent and no reply came: the next hop may have it
+    suppress: tuple[tuple[int, str], ...] = ()  # (recipient, why) whose address gets no mail from now on
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +152,7 @@ class Claim:
     attempts: int  # earlier attempts that were settled
     token: int
     possible_duplicate: bool  # an earlier lease was lost, so the next hop may have it already
+    suppressed: tuple[tuple[int, str], ...] = ()  # (recipient, why) of those on the suppression list
 
     @property
     def delivery_id(self) -> str:

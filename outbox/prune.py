@@ -11,7 +11,7 @@ from pathlib import Path
 from redis.asyncio import Redis
 
 from outbox.generation import Memory
-from outbox.journal import Journal, read_segment, sync_folder
+from outbox.journal import Journal, own_journal, read_segment, sync_folder
 from outbox.reinject import Reinjector
 from runtime.connections import StoreError
 from runtime.logs import get
@@ -20,6 +20,15 @@ from runtime.settings import Settings
 log = get(__name__)
 
 _EVERY_SECONDS = 600
+
+
+def own_pruned_journal(settings: Settings, process: str) -> Journal:
+    """A journal without mail, less the segments that are old: the archive has had what they tell for days."""
+    journal, _ = own_journal(settings.data_dir / "journal", process)
+    for segment in journal.closed_segments:
+        if _is_older(segment, settings.journal_retention.total_seconds()):
+            segment.unlink()
+    return journal
 
 
 class Pruner:
@@ -65,7 +74,11 @@ class Pruner:
         return not any(known)
 
     def _is_old(self, segment: Path) -> bool:
-        return time.time() - segment.stat().st_mtime > self._retention
+        return _is_older(segment, self._retention)
+
+
+def _is_older(segment: Path, seconds: float) -> bool:
+    return time.time() - segment.stat().st_mtime > seconds
 
 
 def _ids(segment: Path) -> list[str]:

@@ -19,6 +19,7 @@ from outbox.message import Attempt, Claim, Message
 from outbox.recall import BRIEF, Recall
 from outbox.scripts import Argument, Scripts
 from outbox.states import State
+from outbox.suppression import Origin, Suppression
 from outbox.view import MessageView, outcome_json, read_view
 from runtime.clock import from_ms, ms_of, to_ms
 from runtime.settings import Settings
@@ -107,12 +108,15 @@ class Outbox:
         if delayed and next_attempt_at is None:
             raise ValueError("a deferred outcome needs next_attempt_at")
         event = events.attempted(claim, attempt, at=now, worker=worker, next_attempt_at=next_attempt_at)
-        complaint = events.complained(claim.message.id, claim.recipients, at=now) if attempt.complained else b""
+        complaint = events.complained(claim.message.id, attempt.complained, at=now) if attempt.complained else b""
         arguments: list[Argument] = [claim.delivery_id, claim.token, to_ms(now), bucket_of(now), event, complaint]
         arguments += [to_ms(next_attempt_at) if next_attempt_at else "", delayed[0].error if delayed else ""]
         arguments += [int(attempt.in_doubt), len(attempt.outcomes)]
         for outcome in attempt.outcomes:
             arguments += [outcome.recipient, outcome.state, outcome_json(outcome)]
+        arguments.append(len(attempt.suppress))
+        for recipient, why in attempt.suppress:
+            arguments += [recipient, Suppression.new("", Origin(why), claim.message.id, now=now).to_json()]
         return bool(await self._scripts.call("settle", *arguments))
 
     async def release(self, claims: Sequence[Claim], *, now: datetime) -> None:
@@ -215,7 +219,7 @@ def _tokens(claims: Sequence[Claim]) -> list[Argument]:
 
 
 def _claim(lane: str, row: list[Any]) -> Claim:
-    did, token, to, attempts, duplicate, meta, content, rescheduled = row
+    did, token, to, attempts, duplicate, meta, content, rescheduled, suppressed = row
     message = Message.from_json(meta)
     return Claim(
         message=replace(message, scheduled_at=from_ms(rescheduled)) if rescheduled else message,
@@ -226,4 +230,7 @@ def _claim(lane: str, row: list[Any]) -> Claim:
         attempts=int(attempts),
         token=int(token),
         possible_duplicate=duplicate == b"1",
+        suppressed=tuple(
+            (int(i), why.decode()) for i, why in (one.split(b":") for one in suppressed.split(b",") if one)
+        ),
     )

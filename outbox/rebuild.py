@@ -83,7 +83,7 @@ class Rebuild:
         with Facts(self._settings.data_dir) as facts:
             trusted = resumed or (known is not None and sight.mark == known.mark)
             keys = self._gather(sources, facts, known, trusted=trusted, despite_gaps=despite_gaps)
-            self._begin(sight, known, dry=dry)
+            self._begin(sight, known, facts, dry=dry)
             if not dry:
                 self._restore_keys(keys)
             self._restore(sources, facts, dry=dry)
@@ -144,6 +144,9 @@ class Rebuild:
         if trusted:
             self._result.after = read_stream(self._redis, self._settings.queue_prefix, facts, after=newest)
         read_queue(self._redis, self._settings.queue_prefix, facts, whole=True)
+        for archive in sources.archives:
+            facts.suppressions.note_copy(archive.store)
+        facts.suppressions.note_queue(self._redis, self._settings.queue_prefix)
         return keys
 
     def _key_of(self, header: Header) -> tuple[str, str, int] | None:
@@ -152,7 +155,7 @@ class Rebuild:
         left = header["messages"][0]["created_at"] + header["ms"] - to_ms(self._now)
         return (header["key_hash"], header["first_use"], left) if left > 0 else None
 
-    def _begin(self, sight: Sight, known: Remembered | None, *, dry: bool) -> None:
+    def _begin(self, sight: Sight, known: Remembered | None, facts: Facts, *, dry: bool) -> None:
         """Set the mark of a queue under repair, and the event that declares the seam; both or none."""
         if sight.mark.startswith(REBUILDING):
             self._result.generation = sight.mark.removeprefix(REBUILDING)
@@ -164,13 +167,14 @@ class Rebuild:
             return
         if known is not None:  # if the queue is lost once more before the end, numbers still only grow
             self._memory.remember(replace(known, number=self._result.begins + ROOM // 2))
-        self._declare([events.rebuilt(self._result.after, self._result.generation, at=self._now)])
+        self._declare([events.rebuilt(self._result.after, self._result.generation, at=self._now)], facts)
 
-    def _declare(self, declared: list[bytes]) -> None:
+    def _declare(self, declared: list[bytes], facts: Facts) -> None:
         pipe = self._redis.pipeline(transaction=True)
         pipe.set(f"{self._prefix}:generation", REBUILDING + self._result.generation)
         pipe.set(f"{self._prefix}:archived", self._archived)
         declared += self._restore_policy(pipe)
+        declared += facts.suppressions.restore(pipe, self._settings.queue_prefix, number=self._result.begins)
         for number, event in enumerate(declared, self._result.begins):
             pipe.xadd(f"{self._prefix}:events", {"e": event}, id=f"{number}-0")
         pipe.set(f"{self._prefix}:seq", self._result.begins + len(declared) - 1)

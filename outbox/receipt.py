@@ -50,6 +50,7 @@ class Receipt:
             "steps": attempt.steps,
             "complained": attempt.complained,
             "in_doubt": attempt.in_doubt,
+            "suppress": attempt.suppress,
             "outcomes": [[o.recipient, o.state, o.code, o.status, o.text] for o in attempt.outcomes],
         }
 
@@ -66,8 +67,9 @@ class Receipt:
             peer=header["peer"],
             tls=header["tls"],
             steps=tuple((step, ms) for step, ms in header["steps"]),
-            complained=header["complained"],
+            complained=tuple(header["complained"] or ()),  # once it was False
             in_doubt=header.get("in_doubt", False),
+            suppress=tuple((recipient, why) for recipient, why in header.get("suppress", ())),
         )
         next_attempt_at = from_ms(header["next_attempt_at"]) if header["next_attempt_at"] else None
         return cls(_claim(header, outcomes), attempt, from_ms(header["ended_at"]), next_attempt_at)

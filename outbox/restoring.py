@@ -19,6 +19,7 @@ from outbox.message import Delivery, Message, Outcome
 from outbox.receipt import Receipt
 from outbox.scripts import Argument, source
 from outbox.states import State
+from outbox.suppression import Origin, Suppression, normal
 from outbox.view import outcome_json
 from runtime.clock import from_ms, to_ms
 
@@ -52,7 +53,19 @@ class Restoring:
             flat += [recipient, state, outcome_json(Outcome(recipient, State(state), *said))]
         flat.append(account.accepted.number if account.accepted else "")
         told = self.events(account, message)
-        return [*flat, len(told), *told]
+        suppressed = self._suppressed(account, message)
+        return [*flat, len(told), *told, len(suppressed) // 2, *suppressed]
+
+    def _suppressed(self, account: Account, message: Message) -> list[Argument]:
+        """Addresses that attempts put on the suppression list and no event tells of, each with its value."""
+        flat: list[Argument] = []
+        for attempt in account.untold():
+            receipt = Receipt.of(self.sources.receipt(attempt.receipt)[0]) if attempt.receipt else None
+            for recipient, why in receipt.attempt.suppress if receipt else ():
+                address = normal(message.recipients[recipient].address)
+                new = Suppression.new(address, Origin(why), message.id, now=from_ms(attempt.ended_at))
+                flat += [address, new.to_json()]
+        return flat
 
     def _delivery(self, account: Account, message: Message, delivery: Delivery) -> list[Argument]:
         ends = account.ends()
@@ -102,7 +115,7 @@ class Restoring:
         claim, at, again_at = receipt.claim, receipt.ended_at, receipt.next_attempt_at
         told = [events.attempted(claim, receipt.attempt, at=at, worker=worker, next_attempt_at=again_at)]
         if receipt.attempt.complained:
-            told.append(events.complained(claim.message.id, claim.recipients, at=at))
+            told.append(events.complained(claim.message.id, receipt.attempt.complained, at=at))
         return [orjson.loads(event) for event in told]
 
     def _taken_back(self, account: Account, message: Message) -> list[dict[str, Any]]:

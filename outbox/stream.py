@@ -32,15 +32,19 @@ class EventSource:
         """Return when there is an event newer than `after`, or after `seconds`."""
         self._tail.wait(after, seconds)
 
-    def read(self, after: int, limit: int) -> list[Recorded]:
+    def read(self, after: int, limit: int, *, contents: bool = True) -> list[Recorded]:
         """Up to `limit` events from `after` + 1 on, each with its content; none when there is nothing newer.
+
+        Without `contents` some may come without theirs, for less work.
 
         Raises Gap when event `after` + 1 should exist and is nowhere, or the queue knows fewer events than `after`:
         then one of the two stores lost its memory, and nobody may guess.
         """
         newest = self.newest()  # asked first: what exists now must be found below
-        events = self._tail.read(after, limit)
+        events = self._tail.read(after, limit, contents=contents)
         if events and events[0].event.follows(after):
+            if not contents:
+                return events
             return [self._complete(recorded) for recorded in events]
         if not events and newest == after:
             return []

@@ -38,11 +38,13 @@ class Tail:
         archived: Any = self._redis.get(f"{self._prefix}:archived")
         return int(archived or 0)
 
-    def read(self, after: int, limit: int) -> list[Recorded]:
+    def read(self, after: int, limit: int, *, contents: bool = True) -> list[Recorded]:
         """Consecutive events from the first that is newer than `after`: up to `limit`, or to a hole, or 16 MB."""
         events = _run(self.events(after, limit))
-        contents = self._contents([event for event in events if event.kind == "accepted"])
-        return [Recorded(event, contents.get(event.number)) for event in events]
+        if not contents:
+            return [Recorded(event, None) for event in events]
+        found = self._contents([event for event in events if event.kind == "accepted"])
+        return [Recorded(event, found.get(event.number)) for event in events]
 
     def events(self, after: int, limit: int) -> list[Event]:
         """Up to `limit` events newer than `after`, holes or not, without contents."""

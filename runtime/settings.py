@@ -79,7 +79,7 @@ class Settings(BaseSettings):
     )
     policy_key: SecretStr | None = Field(
         None,
-        description="Seals the DKIM private keys in the queue, the same on every node; unset: `policy-key` file.",
+        description="Seals DKIM keys and webhook secrets in the queue, alike on every node; unset: `policy-key` file.",
     )
 
     # Accepting
@@ -180,6 +180,19 @@ class Settings(BaseSettings):
         "",
         description="Mail host that takes bounces for `send.<domain>`, which then is the reverse-path of mail from a "
         "verified domain; unset: bounces go to the sender's address.",
+    )
+
+    # Webhooks
+    webhook_timeout: Duration = Field(timedelta(seconds=15), description="Longest wait for an endpoint's answer.")
+    webhook_give_up: Duration = Field(
+        timedelta(days=5), description="A webhook whose every attempt has failed for so long is disabled."
+    )
+    webhook_keep: Positive = Field(
+        10_000,
+        description="Messages kept of each webhook; at most half of them wait, what follows stays in the events.",
+    )
+    reachable_networks: Networks = Field(
+        (), description="Private networks (`10.1.0.0/16`) that the URLs of webhooks and attachments may lead to."
     )
 
     # Recording and keeping

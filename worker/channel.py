@@ -12,6 +12,7 @@ from outbox.states import State
 from runtime.connections import StoreError
 from runtime.logs import get
 from runtime.settings import Settings
+from worker import suppressed
 from worker.conclude import conclude
 from worker.errors import LeaseLost
 from worker.failpoint import Step, reach
@@ -131,6 +132,14 @@ class Channel:
 
     async def _attempt(self, claim: Claim) -> Attempt | None:
         """The attempt's end; None when the lease was lost, or when we stop before we are sure of it."""
+        if not claim.suppressed:
+            return await self._try(claim)
+        if len(claim.suppressed) == len(claim.recipients):
+            return suppressed.none_of(claim, self._parts.now())
+        attempt = await self._try(suppressed.the_others(claim))
+        return attempt and suppressed.with_all(claim, attempt)
+
+    async def _try(self, claim: Claim) -> Attempt | None:
         if self._sender.down is not None:
             return self._sender.unreachable(claim, self._sender.down)
         while await self._sure(claim):

@@ -10,6 +10,7 @@ from outbox.archive import archive_once
 from outbox.archive_prune import prune_archive
 from outbox.errors import QueueLost
 from outbox.retire import retire_once
+from outbox.suppression_facts import keep_copy
 from runtime import clock
 from worker.process import current
 
@@ -18,6 +19,11 @@ CHORE_SECONDS = 20.0  # longest run of one chore; the rest waits for the next ti
 
 def drain() -> None:
     """Work on the due lanes for a slice of time (worker/drain.py)."""
+    current().work_slice()
+
+
+def webhooks() -> None:
+    """Tell webhooks for a slice of time (worker/webhooks.py)."""
     current().work_slice()
 
 
@@ -36,6 +42,12 @@ def retire() -> None:
     process = current()
     with suppress(QueueLost):
         retire_once(process.redis, process.settings, now=clock.now())
+
+
+def suppressions() -> None:
+    """Keep a copy of the suppression list beside the archive."""
+    process = current()
+    keep_copy(process.redis, process.settings, now=clock.now())
 
 
 def audit() -> None:

@@ -1,6 +1,7 @@
 """A worker process: an RQ worker on one queue. The drain's event loop outlives the jobs that lend it time."""
 
 import asyncio
+import os
 import random
 import signal
 import time
@@ -34,7 +35,7 @@ from worker.pool import Pool
 from worker.rq_worker import TickWorker
 from worker.session import Opener, TlsContexts
 from worker.signer import Signer
-from worker.ticks import queue, top_up_drain
+from worker.ticks import queue, top_up_drain, top_up_webhooks
 
 log = get(__name__)
 
@@ -52,7 +53,7 @@ def current() -> "Process":
 
 
 class Process:
-    """What the jobs of one process share. `lend` runs the drain for some seconds; None in a process for chores."""
+    """What the jobs of one process share. `lend` runs its loop for some seconds; None in a process for chores."""
 
     def __init__(self, settings: Settings, redis: Redis) -> None:
         self.settings = settings
@@ -60,17 +61,18 @@ class Process:
         self.stopping = False
         self.worker: TickWorker | None = None
         self.lend: Callable[[float], None] | None = None
+        self.top_up: Callable[[], int] = lambda: 0  # puts a tick for whoever is free next
         self.on_stop: Callable[[], None] = lambda: None
         self.audits = Audits(settings)
         self.domain_checks = DomainChecks(settings)
 
     def work_slice(self) -> None:
-        """The drain job: a slice, and then a tick for whoever is free next."""
+        """The job of drains and webhooks: a slice, and then a tick for whoever is free next."""
         if self.lend is None:
-            raise LookupError("this process has no drain")
+            raise LookupError("this process has no loop")
         self.lend(self.settings.drain_slice.total_seconds())
         if not self.stopping:
-            top_up_drain(queue(self.redis, self.settings, "drain"), self.settings)
+            self.top_up()
 
     def stop(self, *_: int | FrameType | None) -> None:
         """Ask everything to end. Safe in a signal handler."""
@@ -82,7 +84,7 @@ class Process:
 
 
 def run(settings: Settings, queue_name: str) -> None:
-    """Work on `drain` or `chores` until SIGTERM.
+    """Work on `drain`, `webhooks` or `chores` until SIGTERM.
 
     A drain worker has the number of the journal it found free, so one that was killed comes back under its own name.
     """
@@ -93,6 +95,8 @@ def run(settings: Settings, queue_name: str) -> None:
     if queue_name == "drain":
         journal, number = own_journal(settings.data_dir / "journal", queue_name)
         _run_drain(process, f"{settings.node}:{queue_name}:{number}", journal)
+    elif queue_name == "webhooks":
+        _run_webhooks(process, f"{settings.node}:{queue_name}:{os.getpid()}")
     else:
         _serve(process, queue_name, f"{settings.node}:{queue_name}", between=lambda: time.sleep(REDIAL))
 
@@ -103,10 +107,28 @@ def _run_drain(process: Process, name: str, journal: Journal) -> None:
         life = AsyncExitStack()
         drain = runner.run(life.enter_async_context(delivering(process.settings, name, journal)))
         process.lend = lambda seconds: runner.run(drain.slice(seconds))
+        process.top_up = partial(top_up_drain, queue(process.redis, process.settings, "drain"), process.settings)
         process.on_stop = partial(_call, runner.get_loop(), drain.end)
         try:
             runner.run(drain.slice(FIRST))
             _serve(process, "drain", name, between=lambda: runner.run(drain.slice(REDIAL)))
+        finally:
+            runner.run(life.aclose())
+            log.info("worker.stopped", worker=name)
+
+
+def _run_webhooks(process: Process, name: str) -> None:
+    from worker.webhooks import telling  # noqa: PLC0415 - a drain starts sooner without an HTTP client
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        log.info("worker.started", worker=name)
+        life = AsyncExitStack()
+        lanes = runner.run(life.enter_async_context(telling(process.settings)))
+        process.lend = lambda seconds: runner.run(lanes.slice(seconds))
+        process.top_up = partial(top_up_webhooks, queue(process.redis, process.settings, "webhooks"))
+        process.on_stop = partial(_call, runner.get_loop(), lanes.end)
+        try:
+            _serve(process, "webhooks", name, between=lambda: runner.run(lanes.slice(REDIAL)))
         finally:
             runner.run(life.aclose())
             log.info("worker.stopped", worker=name)

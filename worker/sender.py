@@ -68,6 +68,7 @@ class Sender:
                 tls=client.tls,
                 steps=(*steps, *transaction.steps),
                 in_doubt=transaction.in_doubt,
+                suppress=verdict.to_suppress(transaction, claim.recipients),
             )
 
     def unreachable(self, claim: Claim, error: DeliveryError, *, started_at: datetime | None = None) -> Attempt:

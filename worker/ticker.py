@@ -13,7 +13,7 @@ from redis import Redis
 from runtime.connections import StoreError, redis_sync
 from runtime.logs import get
 from runtime.settings import Settings
-from worker.ticks import CHORES, queue, tick, top_up_drain
+from worker.ticks import CHORES, queue, tick, top_up_drain, top_up_webhooks
 
 log = get(__name__)
 
@@ -26,6 +26,7 @@ class Ticker:
     def __init__(self, redis: Redis, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
         self._drain = queue(redis, settings, "drain")
+        self._webhooks = queue(redis, settings, "webhooks")
         self._chores = queue(redis, settings, "chores")
         self._clock = clock
         self._due = dict.fromkeys(CHORES, 0.0)
@@ -35,6 +36,7 @@ class Ticker:
         """Put what is missing. A queue that is away is tried again at the next beat."""
         try:
             top_up_drain(self._drain, self._settings)
+            top_up_webhooks(self._webhooks)
             self._put_chores()
         except StoreError as error:
             if not self._lost:

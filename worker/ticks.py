@@ -7,11 +7,13 @@ from rq.serializers import JSONSerializer
 from runtime.settings import Settings
 
 DRAIN = "worker.jobs.drain"
+WEBHOOKS = "worker.jobs.webhooks"
 CHORES = {  # seconds between two ticks
     "worker.jobs.archive": 2.0,
     "worker.jobs.retire": 5.0,
     "worker.jobs.domains": 2.0,
     "worker.jobs.audit": 300.0,
+    "worker.jobs.suppressions": 600.0,
 }
 
 FAILURE_TTL = 300  # seconds a failed tick can be looked at
@@ -19,7 +21,7 @@ NO_TIMEOUT = -1  # RQ's timeout would raise from a signal in the middle of the l
 
 
 def queue(redis: Redis, settings: Settings, name: str) -> Queue:
-    """RQ's queue `drain` or `chores`. In JSON: with pickle, whoever writes to Redis runs code in a worker."""
+    """RQ's queue of that name. In JSON: with pickle, whoever writes to Redis runs code in a worker."""
     return Queue(f"{settings.queue_prefix}-{name}", connection=redis, serializer=JSONSerializer)
 
 
@@ -30,8 +32,16 @@ def tick(to: Queue, job: str) -> None:
 
 def top_up_drain(drain: Queue, settings: Settings) -> int:
     """One waiting tick for each worker, so that no gap follows a slice; how many were missing."""
-    workers = max(settings.workers, Worker.count(queue=drain))
-    missing = max(0, workers - drain.count)
+    return _top_up(drain, DRAIN, max(settings.workers, Worker.count(queue=drain)))
+
+
+def top_up_webhooks(webhooks: Queue) -> int:
+    """The same for the workers that tell webhooks."""
+    return _top_up(webhooks, WEBHOOKS, max(1, Worker.count(queue=webhooks)))
+
+
+def _top_up(to: Queue, job: str, workers: int) -> int:
+    missing = max(0, workers - to.count)
     for _ in range(missing):
-        tick(drain, DRAIN)
+        tick(to, job)
     return missing

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from outbox.message import Attempt, Outcome
 from outbox.states import State
+from outbox.suppression import Origin
 from worker import errors
 from worker.reply import Code, Reply
 from worker.transaction import Transaction
@@ -61,6 +62,38 @@ def judge(transaction: Transaction, recipients: Sequence[int]) -> tuple[Outcome,
         else:
             outcomes.append(Outcome(index, State.DEFERRED, 0, "4.5.0", "the next hop did not say how it ended"))
     return tuple(outcomes)
+
+
+# The address itself is refused (RFC 3463 section 3.2, and 5.2.1; 5.1.10 is Exchange Online's). Not among them: spam,
+# policy, full mailboxes, senders, and domains, which come back.
+_OF_THE_ADDRESS = frozenset({"5.1.1", "5.1.3", "5.1.6", "5.1.10", "5.2.1"})
+_WITHOUT_STATUS = frozenset({550, 551, 553})  # mailbox unavailable, user not local, mailbox name not allowed
+_UNKNOWN_USER = re.compile(
+    r"\b(user|mailbox|recipient)\b.{0,40}\b(unknown|not found|not exist)\b"
+    r"|\b(no such|unknown|invalid)\b.{0,20}\b(user|mailbox|recipient)\b",
+    re.IGNORECASE,
+)
+
+
+def to_suppress(transaction: Transaction, recipients: Sequence[int]) -> tuple[tuple[int, str], ...]:
+    """The recipients whose address is to get no mail from now on: their own RCPT was refused, as an address, for good.
+
+    A whole transaction that is refused says nothing about any one of them, and neither do our own or the network's
+    troubles.
+    """
+    if _negative(transaction.mail) is not None:
+        return ()
+    refused = zip(recipients, transaction.rcpts, strict=True)
+    return tuple((index, Origin.BOUNCE) for index, rcpt in refused if rcpt and _is_about_the_address(rcpt))
+
+
+def _is_about_the_address(reply: Reply) -> bool:
+    if reply.code // 100 != 5:  # noqa: PLR2004  (permanent)
+        return False
+    status = enhanced(reply)
+    if status != "5.0.0":
+        return status in _OF_THE_ADDRESS
+    return reply.code in _WITHOUT_STATUS and _UNKNOWN_USER.search(reply.text) is not None
 
 
 def _negative(reply: Reply | None, *, rcpt: bool = False) -> Reply | None:

@@ -53,9 +53,9 @@ def smtp(*, share: bool) -> None:
 
 
 @click.command()
-@click.option("--queue", type=click.Choice(["drain", "chores"]), default="drain", show_default=True)
+@click.option("--queue", type=click.Choice(["drain", "chores", "webhooks"]), default="drain", show_default=True)
 def worker(*, queue: str) -> None:
-    """Run a worker: of deliveries, or of chores."""
+    """Run a worker: of deliveries, of chores, or of webhooks."""
     _run("worker", queue, queue)
 
 

@@ -9,7 +9,9 @@ from nightmail.serving import run as run_loop
 from nightmail.serving import serve_http, stop_signal
 from outbox.policy import Policy
 from outbox.policy_store import PolicyStore
+from outbox.prune import own_pruned_journal
 from outbox.queue import Outbox
+from outbox.suppression import SuppressionList
 from runtime.connections import redis_async
 from runtime.sealing import Seal
 from runtime.settings import Settings
@@ -39,6 +41,7 @@ async def _serve(settings: Settings, seal: Seal) -> None:
     chaos = Chaos.open(settings)
     history = History.open(settings, gate=chaos.gate)
     policy = Policy(redis, settings)
+    journal = own_pruned_journal(settings, "control")
     await policy.start()
     try:
         app = create_app(
@@ -46,6 +49,7 @@ async def _serve(settings: Settings, seal: Seal) -> None:
             policy=policy,
             policy_store=PolicyStore(redis, settings),
             seal=seal,
+            suppression_list=SuppressionList(redis, settings, journal=journal),
             outbox=Outbox(redis, settings),
             history=history,
             chaos=chaos,
@@ -55,4 +59,5 @@ async def _serve(settings: Settings, seal: Seal) -> None:
     finally:
         await policy.stop()
         history.close()
+        await journal.close()
         await redis.aclose()

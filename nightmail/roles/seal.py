@@ -1,4 +1,4 @@
-"""What a process that makes or uses DKIM keys asks before it starts: the key that opens them."""
+"""What a process asks before it starts that uses DKIM keys or signing secrets of webhooks: the key that opens them."""
 
 from nightmail.complaint import Complaint
 from runtime.sealing import FILE, Seal

@@ -1,4 +1,4 @@
-"""A worker process: of deliveries (`drain`) or of chores."""
+"""A worker process: of deliveries (`drain`), of chores, or of webhooks."""
 
 from typing import Literal
 
@@ -8,9 +8,9 @@ from runtime.settings import Settings
 from worker import process
 
 
-def run(settings: Settings, queue: Literal["drain", "chores"]) -> None:
+def run(settings: Settings, queue: Literal["drain", "chores", "webhooks"]) -> None:
     """Until SIGTERM."""
-    if queue == "drain":
+    if queue != "chores":
         demand_seal(settings)
     serve_probe(settings)
     process.run(settings, queue)

@@ -8,6 +8,7 @@
 -- number that the caller remembers (outbox/generation.py): in a queue that lost its memory nothing is done at all.
 -- In a message hash: meta, live, n (deliveries), first and last (its accepted and its newest event), and per delivery k: lane:k to:k state:k token:k
 -- attempts:k owner:k error:k lost:k dup:k, partly (some recipients ended, others wait); per recipient i: r:i, its last outcome as JSON.
+-- suppressed address -> JSON, suppressions <id>:<address> by id (outbox/suppression.py), suppressedlast their newest event.
 -- Of a compacted message the hash holds only brief (see compact.lua).
 local P = KEYS[1]
 
@@ -79,6 +80,26 @@ local function record(id, event)
   return number
 end
 
+local function tell_suppression(address, value, at)
+  local event = string.format('{"kind":"policy_changed","at":%s,"id":"","object":"suppression","name":%s,"value":%s}',
+    at, cjson.encode(address), value)
+  redis.call('SET', key('suppressedlast'), record('', event))
+end
+
+local function suppress(address, value, at) -- unless it is suppressed already
+  if redis.call('HSETNX', key('suppressed'), address, value) == 0 then return end
+  redis.call('ZADD', key('suppressions'), 0, string.match(value, '"id":"([^"]+)"') .. ':' .. address)
+  tell_suppression(address, value, at)
+end
+
+local function addresses(meta, lane, recipients) -- as outbox/suppression.py normalises them; recipients "0,1"
+  local named, found = cjson.decode(meta).recipients, {}
+  for recipient in string.gmatch(recipients, '%d+') do
+    found[#found + 1] = string.lower(string.match(named[recipient + 1][1], '^(.*)@') or '') .. '@' .. lane
+  end
+  return found
+end
+
 local function flow(name, bucket, lane, n)
   local k = key(name, bucket)
   redis.call('HINCRBY', k, lane, n)
@@ -92,10 +113,10 @@ local function finish(id, now) -- one delivery of the message ended; with the la
   if first <= tonumber(redis.call('GET', key('archived')) or '0') then redis.call('UNLINK', key('c', id)) end
 end
 
-local function note(kind, id, k, now, reason, duplicate) -- an event about a lease
+local function note(kind, id, k, now, reason, duplicate, recipients) -- an event about a lease
   record(id, string.format(
-    '{"kind":"%s","at":%s,"id":"%s","delivery":%s,"reason":"%s","possible_duplicate":%s}',
-    kind, now, id, k, reason, tostring(duplicate)))
+    '{"kind":"%s","at":%s,"id":"%s","delivery":%s,"recipients":[%s],"reason":"%s","possible_duplicate":%s}',
+    kind, now, id, k, recipients, reason, tostring(duplicate)))
 end
 
 local function give_back(did, now, reason) -- claimed and never tried: due at once, nothing counts
@@ -106,7 +127,7 @@ local function give_back(did, now, reason) -- claimed and never tried: due at on
   redis.call('HSET', m, 'state:' .. k, 'queued')
   move('sending', 'queued', size(f[2]))
   enlist(f[1], did, now)
-  note('released', id, k, now, reason, false)
+  note('released', id, k, now, reason, false, f[2])
 end
 
 local function take_back(did, now, most) -- a lost lease: due at once and flagged, or held after too many
@@ -119,11 +140,11 @@ local function take_back(did, now, most) -- a lost lease: due at once and flagge
     redis.call('HSET', m, 'state:' .. k, 'held')
     move('sending', 'held', size(f[2]))
     redis.call('ZADD', key('held'), now, did)
-    note('held', id, k, now, 'leases_lost', true)
+    note('held', id, k, now, 'leases_lost', true, f[2])
   else
     redis.call('HSET', m, 'state:' .. k, 'queued')
     move('sending', 'queued', size(f[2]))
     enlist(f[1], did, now)
-    note('released', id, k, now, 'lease_lost', true)
+    note('released', id, k, now, 'lease_lost', true, f[2])
   end
 end

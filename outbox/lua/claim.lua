@@ -1,6 +1,7 @@
 -- Take up to `limit` due deliveries of a lane under a lease with a fencing token.
 -- ARGV: lane, channel, limit, now, lease (ms), most channels of a lane.
--- Returns a list of {delivery id, token, recipients, attempts, possible duplicate, meta, content, rescheduled or ''}.
+-- Returns a list of {delivery id, token, recipients, attempts, possible duplicate, meta, content, rescheduled or '',
+-- those recipients that are on the suppression list, as "0:bounce,1:manual"}.
 local lane, channel = ARGV[1], ARGV[2]
 local limit, now, lease, most = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local channels = key('chan', lane)
@@ -13,6 +14,18 @@ if #due == 0 then
   return {}
 end
 redis.call('ZADD', channels, now + lease, channel)
+local any_suppressed = redis.call('EXISTS', key('suppressed')) == 1
+
+local function suppressed(meta, recipients)
+  if not any_suppressed then return '' end
+  local values, found = redis.call('HMGET', key('suppressed'), unpack(addresses(meta, lane, recipients))), {}
+  for recipient in string.gmatch(recipients, '%d+') do
+    local value = table.remove(values, 1)
+    if value then found[#found + 1] = recipient .. ':' .. string.match(value, '"origin":"(%a+)"') end
+  end
+  return table.concat(found, ',')
+end
+
 local claims = {}
 for _, did in ipairs(due) do
   redis.call('ZREM', key('lane', lane), did)
@@ -26,7 +39,7 @@ for _, did in ipairs(due) do
     blame(f[6], -size(f[3]))
     redis.call('ZADD', key('leases'), now + lease, did)
     local content = redis.call('GET', key('c', id)) or ''
-    claims[#claims + 1] = { did, token, f[3], f[4] or '0', f[5] or '0', f[1], content, f[7] or '' }
+    claims[#claims + 1] = { did, token, f[3], f[4] or '0', f[5] or '0', f[1], content, f[7] or '', suppressed(f[1], f[3]) }
   end
 end
 relist(lane)

@@ -2,7 +2,8 @@
 -- ARGV: generation ('' leaves a known message as it is), now, id, meta, content, created (ms), scheduled_at (ms) or '',
 --       complained (0 or 1), number of deliveries, then for each: lane, due, state, recipients, attempts, duplicate (0 or 1),
 --       error, token, whether some recipients ended (0 or 1); number of outcomes, then recipient, state, JSON for each;
---       number of its accepted event, '' if that is the first to be told now; number of events, then each. Returns 1, or 0 when it was left as it is.
+--       number of its accepted event, '' if that is the first to be told now; number of events, then each; number of
+--       suppressions that came of it, then address and value for each. Returns 1, or 0 when it was left as it is.
 local generation, now, id = ARGV[1], ARGV[2], ARGV[3]
 local m = key('m', id)
 
@@ -68,5 +69,7 @@ for i = at + 1, at + tonumber(ARGV[at]) do
   if first == '' then first = number end
 end
 redis.call('HSET', m, 'first', first)
+at = at + tonumber(ARGV[at]) + 1
+for i = at + 1, at + 2 * tonumber(ARGV[at]), 2 do suppress(ARGV[i], ARGV[i + 1], now) end
 wake()
 return 1

@@ -1,6 +1,7 @@
 -- Record how an attempt ended. A token that is not the newest, or a lease that was taken back, changes nothing.
 -- ARGV: delivery id, token, now, bucket, event, complaint event or '', next due or '', error, in doubt (0 or 1), number
---       of outcomes, then recipient, state, outcome JSON for each. Returns 1, or 0 for a stale token.
+--       of outcomes, then recipient, state, outcome JSON for each; number of recipients to suppress from now on, then
+--       recipient and value for each. Returns 1, or 0 for a stale token.
 -- The first write is one that maxmemory allows: work can always be finished.
 local did, token, now, bucket = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local id, k = split(did)
@@ -32,5 +33,12 @@ record(id, ARGV[5])
 if ARGV[6] ~= '' then
   redis.call('HSET', m, 'complained', '1')
   record(id, ARGV[6])
+end
+local after = 11 + 3 * ARGV[10]
+if tonumber(ARGV[after]) > 0 then
+  local meta = redis.call('HGET', m, 'meta')
+  for at = after + 1, #ARGV, 2 do
+    suppress(addresses(meta, f[3], ARGV[at])[1], ARGV[at + 1], now)
+  end
 end
 return 1

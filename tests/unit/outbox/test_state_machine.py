@@ -21,6 +21,7 @@ from outbox.queue import Cancel, Outbox
 from outbox.rebuild import Rebuild
 from outbox.receipt import Receipt, key_of
 from outbox.states import ENDED, WAITING, State
+from outbox.suppression import SuppressionList
 from runtime.clock import to_ms
 from runtime.settings import Settings
 from tests.fixtures.mail import NOON, a_submission, an_entry
@@ -51,6 +52,8 @@ class OutboxMachine(RuleBasedStateMachine):
         self.now = NOON
         self.model = {}  # message id -> list of states
         self.tokens = {}  # delivery id -> the newest claim, while it holds the lease
+        self.suppression_list = SuppressionList(self.redis, self.settings, journal=self.journal)
+        self.suppressed = set()
         self.events = 0
         self.channel = 0
 
@@ -81,6 +84,23 @@ class OutboxMachine(RuleBasedStateMachine):
         (reply,) = self.run(self.outbox.append([an_entry(mail).arguments(self.now)]))
         assert reply == [b"stored", 0]
 
+    @rule(local=st.integers(0, 3), domain=st.sampled_from(LANES))
+    def suppress(self, local, domain):
+        """By a person; what waits is asked for when it is claimed."""
+        address = f"{local}@{domain}"
+        self.run(self.suppression_list.add(address, now=self.now))
+        self.events += address not in self.suppressed
+        self.suppressed.add(address)
+
+    @precondition(lambda self: self.suppressed)
+    @rule(data=st.data())
+    def suppress_no_more(self, data):
+        address = data.draw(st.sampled_from(sorted(self.suppressed)))
+        self.now += timedelta(seconds=1)
+        assert self.run(self.suppression_list.remove(address, now=self.now))
+        self.events += 1
+        self.suppressed.remove(address)
+
     @rule(target=claims, lane=st.sampled_from(LANES), limit=st.integers(1, 5))
     def claim(self, lane, limit):
         self.channel += 1
@@ -90,6 +110,8 @@ class OutboxMachine(RuleBasedStateMachine):
             for recipient in claim.recipients:
                 assert states[recipient] in WAITING
                 states[recipient] = State.SENDING
+            addresses = [(r, claim.message.recipients[r].address) for r in claim.recipients]
+            assert [r for r, _ in claim.suppressed] == [r for r, address in addresses if address in self.suppressed]
             self.tokens[claim.delivery_id] = claim
             self.journal.write({"kind": "begun", "key": key_of(claim)})
         return multiple(*taken)

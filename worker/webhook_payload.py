@@ -1,0 +1,150 @@
+"""From an event of ours to the messages that webhooks get of it, in Resend's form: one for each recipient. Pure.
+
+`sent` is told when the mail is ours and will be tried; of scheduled mail `scheduled` is told then, and `sent` with the
+first attempt. A message's id follows from what it tells, so an event that is told again makes the same message.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from outbox.events import Event, Fields
+from outbox.message import Message
+from outbox.states import State
+from outbox.suppression import KIND as SUPPRESSION
+from outbox.suppression import Origin
+from outbox.webhook_queue import Payload
+from runtime.clock import from_ms
+
+_NEEDS_MESSAGE = frozenset({"attempted", "complained", "held", "opened", "clicked"})
+_WORDS = {
+    State.DELIVERED: "email.delivered",
+    State.DEFERRED: "email.delivery_delayed",
+    State.FAILED: "email.bounced",
+    State.SUPPRESSED: "email.suppressed",
+}
+_WHY = re.compile(r"\((\w+)\)$")
+_REASONS = {Origin.BOUNCE: "previous_bounce", Origin.COMPLAINT: "previous_complaint", Origin.MANUAL: "manual"}
+_EXPIRED = "4.4.7"
+# RFC 3463 subject and detail -> (Amazon's, and so Resend's, type and sub-type of a bounce).
+_BOUNCES = {
+    "2.2": ("Transient", "MailboxFull"),
+    "2.3": ("Transient", "MessageTooLarge"),
+    "3.4": ("Transient", "MessageTooLarge"),
+    "6.0": ("Transient", "ContentRejected"),
+    "7.1": ("Permanent", "General"),
+}
+
+Told = tuple[str, int | None, Fields]  # type, recipient, what the type adds
+
+
+def needs_message(event: Event) -> bool:
+    """Whether the message must be known to tell the event."""
+    return event.kind in _NEEDS_MESSAGE
+
+
+def payloads(event: Event, message: Message | None) -> list[Payload]:
+    """What webhooks get of the event; nothing for most kinds that Resend does not know."""
+    at = from_ms(event.fields["at"])
+    if event.kind == "policy_changed":
+        return [_payload(kind, at, data, data["email"]) for kind, data in _policy(event.fields, at)]
+    if message is None:
+        return []
+    return [
+        _payload(kind, at, _data(message, recipient) | added, f"{message.id}/{recipient}")
+        for kind, recipient, added in _told(event, message)
+    ]
+
+
+def _told(event: Event, message: Message) -> Iterator[Told]:
+    fields = event.fields
+    everyone = range(len(message.recipients))
+    match event.kind:
+        case "accepted":
+            kind = "email.scheduled" if _is_later(message) else "email.sent"
+            yield from ((kind, recipient, {}) for recipient in everyone)
+        case "attempted":
+            yield from _attempted(fields, message)
+        case "complained":
+            yield from (("email.complained", recipient, {}) for recipient in fields["recipients"])
+        case "held":
+            added = {"failed": {"reason": fields["reason"]}}
+            yield from (("email.failed", recipient, added) for recipient in fields.get("recipients", ()))
+
+
+def _attempted(fields: Fields, message: Message) -> Iterator[Told]:
+    first = fields["number"] == 1 and _is_later(message)
+    for outcome in fields["outcomes"]:
+        state, recipient = State(outcome["state"]), outcome["recipient"]
+        if first and state is not State.SUPPRESSED:
+            yield "email.sent", recipient, {}
+        if state is State.FAILED:
+            yield _WORDS[state], recipient, {"bounce": _bounce(outcome)}
+        elif state is State.SUPPRESSED:
+            yield _WORDS[state], recipient, {"suppressed": _suppressed(outcome)}
+        else:
+            yield _WORDS[state], recipient, {}
+
+
+def _is_later(message: Message) -> bool:
+    return message.scheduled_at is not None and message.scheduled_at > message.created_at
+
+
+def _bounce(outcome: Fields) -> Fields:
+    status = str(outcome["status"])
+    kind = "Transient" if status == _EXPIRED else "Permanent" if status.startswith("5") else "Undetermined"
+    kind, sub_type = _BOUNCES.get(status.partition(".")[2], (kind, "General"))
+    return {"message": outcome["text"], "type": kind, "subType": sub_type, "diagnosticCode": _diagnostic(outcome)}
+
+
+def _suppressed(outcome: Fields) -> Fields:
+    why = _WHY.search(outcome["text"])
+    reason = _REASONS[Origin(why[1])] if why else _REASONS[Origin.BOUNCE]
+    return {
+        "message": outcome["text"],
+        "type": "OnAccountSuppressionList",
+        "reason": reason,
+        "diagnosticCode": _diagnostic(outcome),
+    }
+
+
+def _diagnostic(outcome: Fields) -> list[str]:
+    """The server's words as a DSN has them (RFC 3464 section 2.3.6), if a server spoke."""
+    return [f"smtp; {outcome['code']} {outcome['text']}"] if outcome["code"] else []
+
+
+def _data(message: Message, recipient: int | None) -> Fields:
+    data: Fields = {
+        "email_id": message.id,
+        "message_id": message.message_id_header,
+        "created_at": _instant(message.created_at),
+        "from": message.sender,
+        "to": [] if recipient is None else [message.recipients[recipient].address],
+        "subject": message.subject,
+    }
+    return data | {"tags": dict(message.tags)} if message.tags else data
+
+
+def _policy(fields: Fields, at: datetime) -> Iterator[tuple[str, Fields]]:
+    if fields["object"] != SUPPRESSION:
+        return
+    value = fields["value"] or {}
+    created_at = from_ms(value["created_at"]) if value else at
+    data = {name: value.get(name) for name in ("id", "origin", "source_id")}
+    data |= {"email": fields["name"], "created_at": _instant(created_at)}
+    yield ("suppression.added" if value else "suppression.removed"), data
+
+
+def _payload(kind: str, at: datetime, data: Fields, of: str) -> Payload:
+    body: Any = {"type": kind, "created_at": _instant(at), "data": data}
+    digest = hashlib.sha256(f"{kind}\0{of}\0{at.isoformat()}".encode()).hexdigest()
+    return Payload(f"msg_{digest[:32]}", kind, at, orjson.dumps(body))
+
+
+def _instant(at: datetime) -> str:
+    """As JavaScript writes it."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"
