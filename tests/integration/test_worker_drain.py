@@ -273,7 +273,7 @@ async def test_receipts_settle_what_a_killed_worker_delivered(stack):
         raise ConnectionError("the queue never answers a settle")
 
     async with stack.drain(grace=0.1) as drain:
-        drain._parts.finisher._outbox.settle = never
+        drain._parts.finisher._outbox.settle_all = never
         await until(lambda: len(stack.hop.received) == 1)
         await until(lambda: drain._parts.finisher.blocked)
     assert await stack.states(one) == (State.SENDING,)
