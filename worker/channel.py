@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from outbox.message import Attempt, Claim
 from outbox.queue import Outbox
@@ -20,7 +21,6 @@ from worker.leases import Leases
 from worker.metrics import LEASES_LOST, QUEUE_FAILURES
 from worker.sender import Sender
 from worker.signer import Signer
-from worker.trace import trace
 
 log = get(__name__)
 
@@ -120,23 +120,25 @@ class Channel:
         return bool(claims)
 
     async def _work_off(self) -> None:
-        for claim in list(self._unsent.values()):
+        claims = list(self._unsent.values())
+        for claim, following in zip(claims, [*claims[1:], None], strict=True):
             if self._stopping:
                 return
             self._current = claim
-            attempt = await self._attempt(claim)
+            attempt = await self._attempt(claim, following)
             if attempt is not None:
                 self._finish(claim, attempt)
                 await self._settled(UNFINISHED)
 
-    async def _attempt(self, claim: Claim) -> Attempt | None:
+    async def _attempt(self, claim: Claim, following: Claim | None) -> Attempt | None:
         """The attempt's end; None when the lease was lost, or when we stop before we are sure of it."""
         if self._sender.down is not None:
             return self._sender.unreachable(claim, self._sender.down)
         while await self._sure(claim):
             self._parts.finisher.begin(claim)
             try:
-                return await self._sender.attempt(claim, before_dot=lambda: self._before_dot(claim))
+                before_dot = partial(self._before_dot, claim)
+                return await self._sender.attempt(claim, before_dot=before_dot, following=following)
             except LeaseLost:
                 self._parts.finisher.forget(claim)
                 log.info("delivery.held_back", id=claim.message.id, delivery=claim.delivery_id)
@@ -169,8 +171,7 @@ class Channel:
         receipt = conclude(claim, attempt, now=parts.now(), jitter=parts.jitter(), settings=parts.settings)
         unreachable = self._sender.down is not None
         self.failed = unreachable and any(outcome.state is State.DEFERRED for outcome in receipt.attempt.outcomes)
-        parts.finisher.finish(receipt, lambda: self._drop(claim))  # before anything else: until now a crash forgets it
-        trace(receipt)
+        parts.finisher.finish(receipt, partial(self._drop, claim))  # before anything else: until now a crash forgets it
 
     def _drop(self, claim: Claim) -> None:
         self._leases.drop(claim)
