@@ -15,6 +15,7 @@ from runtime.logs import get
 from worker.failpoint import Step, reach
 from worker.metrics import LEASES_LOST, QUEUE_FAILURES, UNSETTLED
 from worker.receipts import Receipt, Receipts
+from worker.trace import trace
 
 log = get(__name__)
 
@@ -92,6 +93,7 @@ class Finisher:
             while self._waiting:
                 group, self._waiting = self._waiting[:GROUP], self._waiting[GROUP:]
                 receipts = [receipt for receipt, _ in group]
+                trace(receipts)
                 await self._sync()
                 UNSETTLED.set(len(receipts) + len(self._waiting))
                 await self._settle(receipts)

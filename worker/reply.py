@@ -1,8 +1,8 @@
 """SMTP replies from octets (RFC 5321 section 4.2), bounded: a hostile server can neither fill memory nor never end."""
 
 from dataclasses import dataclass
-from functools import lru_cache
 from enum import IntEnum
+from functools import lru_cache
 
 MAX_LINE = 2048  # octets; RFC 5321 section 4.5.3.1.5 asks for 512, some servers send more
 MAX_REPLY = 32 * 1024  # octets of one reply, all its lines

@@ -19,7 +19,7 @@ from outbox.journal import Journal
 from outbox.message import Attempt, Outcome
 from outbox.queue import Cancel, Outbox
 from outbox.rebuild import Rebuild
-from outbox.receipt import Receipt, key_of
+from outbox.receipt import Receipt
 from outbox.states import ENDED, WAITING, State
 from runtime.clock import to_ms
 from runtime.settings import Settings
@@ -91,7 +91,7 @@ class OutboxMachine(RuleBasedStateMachine):
                 assert states[recipient] in WAITING
                 states[recipient] = State.SENDING
             self.tokens[claim.delivery_id] = claim
-            self.journal.write({"kind": "begun", "key": key_of(claim)})
+            self.journal.write({"kind": "begun", "key": claim.key})
         return multiple(*taken)
 
     @rule(claim=consumes(claims), verdicts=st.lists(VERDICTS, min_size=4, max_size=4))
