@@ -54,6 +54,7 @@ class Channel:
         self._finished = 0  # deliveries handed to the finisher
         self.failed = False  # whether the next hop could not be reached
         self.queue_lost = False
+        self._in_lane = False  # whether it may have a place there to give back
         self._stopping = False
         self._sender = sender
         self._parts = parts
@@ -103,6 +104,7 @@ class Channel:
         """Take a batch. False: nothing is due, the lane is full, or the queue is away."""
         limit = self._parts.settings.claim_batch
         asked_at = time.monotonic()
+        self._in_lane = True
         try:
             claims = await self._parts.outbox.claim(self.lane, channel=self.name, limit=limit, now=self._parts.now())
         except StoreError as error:
@@ -112,6 +114,7 @@ class Channel:
             return False
         self.claimed += len(claims)
         self._full = len(claims) == limit
+        self._in_lane = bool(claims)  # a claim that finds nothing gives the place back itself
         self._leases.take(claims, asked_at=asked_at)
         self._unsent = {claim.delivery_id: claim for claim in claims}
         self._sender.prepare(claims)
@@ -226,6 +229,8 @@ class Channel:
                 self.queue_lost = False
 
     async def _leave(self) -> None:
+        if not self._in_lane:
+            return
         try:
             await self._parts.outbox.leave(self.lane, self.name)
         except StoreError:
