@@ -1,6 +1,5 @@
 """One batch of events in one transaction with its checkpoint: all of it is in the tables, or none."""
 
-import zlib
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -12,8 +11,8 @@ from history.projection import Changes, Known, Projection, touched
 from history.upserts import insert_contents, insert_new, one_of, update, upsert
 from outbox.events import Event
 from outbox.stream import Recorded
+from runtime.compression import compress
 
-_FAST = 1  # zlib level: the recorder's speed counts for more than the last tenth of space
 _CHANGING_EMAIL = ("scheduled_at", "scheduled_number", "complained", "last_event")
 _CHANGING_RECIPIENT = (
     *("state", "number", "outcome", "outcome_number", "code", "status", "text", "updated_at", "ended_at"),
@@ -77,5 +76,5 @@ def _write(db: sa.Connection, changes: Changes) -> None:
     update(db, tables.emails, changes.changed_emails, changing=_CHANGING_EMAIL)
     upsert(db, tables.recipients, changes.recipients, changing=_CHANGING_RECIPIENT)
     insert_new(db, tables.events, changes.events)
-    insert_contents(db, {email_id: zlib.compress(raw, _FAST) for email_id, raw in changes.contents.items()})
+    insert_contents(db, {email_id: compress(raw) for email_id, raw in changes.contents.items()})
     upsert(db, tables.policy_objects, changes.policy_objects, changing=_CHANGING_POLICY)

@@ -3,7 +3,6 @@
 Every call answers, or raises HistoryUnavailable, within about `database_acquire_timeout`, whatever the database does.
 """
 
-import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,7 @@ from outbox.states import State
 from outbox.view import MessageView
 from runtime import logs
 from runtime.breaker import Breaker
+from runtime.compression import decompress
 from runtime.settings import Settings
 
 log = logs.get(__name__)
@@ -128,7 +128,7 @@ def _find(db: sa.Connection, email_id: str) -> StoredEmail | None:
     if email is None:
         return None
     raw = db.scalar(sa.select(contents.c.raw).where(contents.c.email_id == email_id))
-    return _stored(db, [dict(email)], content=zlib.decompress(raw) if raw is not None else None)[0]
+    return _stored(db, [dict(email)], content=decompress(raw) if raw is not None else None)[0]
 
 
 def _locate(db: sa.Connection, email_id: str) -> Place | None:

@@ -27,6 +27,7 @@ from outbox.errors import Gap
 from outbox.stream import EventSource, Progress, Recorded
 from runtime import clock, logs
 from runtime.connections import redis_sync
+from runtime.garbage import collect_seldom
 from runtime.metrics import serve_probe
 from runtime.settings import Settings
 
@@ -149,6 +150,7 @@ class Recorder:
 
 def run(settings: Settings) -> None:
     """The recorder process: until SIGTERM or SIGINT. Returns after the batch under way."""
+    collect_seldom()
     stop = threading.Event()
 
     def end(_number: int, _frame: FrameType | None) -> None:

@@ -121,7 +121,7 @@ contents = sa.Table(
     "contents",
     metadata,
     sa.Column("email_id", Word, primary_key=True),
-    sa.Column("raw", sa.LargeBinary, nullable=False),  # RFC 5322 octets, zlib
+    sa.Column("raw", sa.LargeBinary, nullable=False),  # RFC 5322 octets, compressed (runtime/compression.py)
 )
 
 policy_objects = sa.Table(

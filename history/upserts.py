@@ -1,10 +1,12 @@
 """Many rows in one statement, written so that writing them again changes nothing. Both databases.
 
 PostgreSQL takes a batch as one JSON document (`json_to_recordset`): one round trip and one plan, however many rows, and
-four times the speed of an array per column. SQLite is in our process and takes rows one by one.
+four times the speed of an array per column. SQLite is in our process and takes rows one by one, from tuples that we
+make ourselves: SQLAlchemy's way from a dict to a bound row costs more than SQLite does with it.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -27,16 +29,18 @@ def upsert(db: sa.Connection, table: sa.Table, rows: Sequence[Row], *, changing:
     """Insert the rows, or set the columns `changing` of those that are there."""
     if not rows:
         return
-    insert: postgresql.Insert | sqlite.Insert
-    if _on_postgresql(db):
-        names = list(rows[0])
-        insert = postgresql.insert(table).from_select(names, sa.select(_records(table, names)))
-    else:
-        insert = sqlite.insert(table)
+    names = tuple(rows[0])
+    if not _on_postgresql(db):
+        _run_each(db, _compiled(db.dialect, _upsert_one, table, names, tuple(changing)), rows)
+        return
+    insert = postgresql.insert(table).from_select(names, sa.select(_records(table, names)))
+    db.execute(_unless_there(insert, table, changing), {_DOCUMENT: _document(rows)})
+
+
+def _unless_there(insert: Any, table: sa.Table, changing: Collection[str]) -> Any:
     new = {name: insert.excluded[name] for name in changing}
     keys = list(table.primary_key)
-    statement = insert.on_conflict_do_update(index_elements=keys, set_=new) if new else insert.on_conflict_do_nothing()
-    db.execute(statement, {_DOCUMENT: _document(rows)} if _on_postgresql(db) else _cleaned(rows))
+    return insert.on_conflict_do_update(index_elements=keys, set_=new) if new else insert.on_conflict_do_nothing()
 
 
 def update(db: sa.Connection, table: sa.Table, rows: Sequence[Row], *, changing: Collection[str]) -> None:
@@ -44,16 +48,48 @@ def update(db: sa.Connection, table: sa.Table, rows: Sequence[Row], *, changing:
     if not rows:
         return
     keys = [column.name for column in table.primary_key]
-    names = [*keys, *changing]
-    if _on_postgresql(db):
-        new = _records(table, names)
-        found = sa.and_(*(table.c[key] == new.c[key] for key in keys))
-        db.execute(sa.update(table).where(found).values({n: new.c[n] for n in changing}), {_DOCUMENT: _document(rows)})
-    else:
-        found = sa.and_(*(table.c[key] == sa.bindparam(f"_{key}", type_=table.c[key].type) for key in keys))
-        values = {name: sa.bindparam(f"_{name}", type_=table.c[name].type) for name in changing}
-        parameters = [{f"_{name}": row[name] for name in names} for row in _cleaned(rows)]
-        db.execute(sa.update(table).where(found).values(values), parameters)
+    names = (*keys, *changing)
+    if not _on_postgresql(db):
+        _run_each(db, _compiled(db.dialect, _update_one, table, names, tuple(changing)), rows)
+        return
+    new = _records(table, names)
+    found = sa.and_(*(table.c[key] == new.c[key] for key in keys))
+    db.execute(sa.update(table).where(found).values({n: new.c[n] for n in changing}), {_DOCUMENT: _document(rows)})
+
+
+_OneRow = Callable[[sa.Table, tuple[str, ...], tuple[str, ...]], Any]  # table, columns, those that change: a statement
+
+# A statement's text, and for each place in it the column and what makes its value one that the driver takes.
+_Compiled = tuple[str, list[tuple[str, Callable[[Any], Any] | None]]]
+
+
+def _upsert_one(table: sa.Table, names: tuple[str, ...], changing: tuple[str, ...]) -> Any:
+    return _unless_there(sqlite.insert(table).values({n: _slot(table, n) for n in names}), table, changing)
+
+
+def _update_one(table: sa.Table, names: tuple[str, ...], changing: tuple[str, ...]) -> Any:
+    found = sa.and_(*(table.c[name] == _slot(table, name) for name in names if name not in changing))
+    return sa.update(table).where(found).values({name: _slot(table, name) for name in changing})
+
+
+def _slot(table: sa.Table, name: str) -> sa.BindParameter[Any]:
+    return sa.bindparam(f"_{name}", type_=table.c[name].type)
+
+
+def _run_each(db: sa.Connection, one: _Compiled, rows: Sequence[Row]) -> None:
+    """Run a statement of one row for all rows, on SQLite."""
+    text, slots = one
+    values = [tuple([row[n] if to is None else to(row[n]) for n, to in slots]) for row in _cleaned(rows)]
+    db.exec_driver_sql(text, values)
+
+
+@lru_cache(maxsize=32)
+def _compiled(
+    dialect: sa.Dialect, make: _OneRow, table: sa.Table, names: tuple[str, ...], changing: tuple[str, ...]
+) -> _Compiled:
+    compiled = make(table, names, changing).compile(dialect=dialect)
+    columns = [name.removeprefix("_") for name in compiled.positiontup]
+    return str(compiled), [(n, table.c[n].type.dialect_impl(dialect).bind_processor(dialect)) for n in columns]
 
 
 def insert_contents(db: sa.Connection, contents: Mapping[str, bytes]) -> None:

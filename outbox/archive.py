@@ -2,10 +2,10 @@
 
 What lies here need not lie in memory: the stream is trimmed behind it, contents and ended messages leave the queue
 behind it, and the recorder reads from here what the stream no longer has. Names tell the range and the hash:
-`events-<first>-<last>-<16 hex of SHA-256>.gz`, and inside are the records of outbox/records.py.
+`events-<first>-<last>-<16 hex of SHA-256>.zst`
+(`.gz` before 0.2), and inside are the records of outbox/records.py.
 """
 
-import gzip
 import hashlib
 import io
 from bisect import bisect_right
@@ -27,6 +27,7 @@ from outbox.records import decode, encode
 from outbox.retire import compact
 from outbox.tail import Recorded, Tail
 from runtime.clock import from_ms
+from runtime.compression import compress, decompress
 from runtime.logs import get
 from runtime.settings import Settings
 
@@ -35,7 +36,6 @@ log = get(__name__)
 _SEGMENT_EVENTS = 5_000
 _SEGMENT_BYTES = 8 * 1024 * 1024  # of content: contents lie in the queue's memory until they are archived
 _LONGEST_OPEN = timedelta(seconds=30)  # events this old are archived even if they are few
-_LEVEL = 1  # fast: the archive must keep up with delivery
 _HELD = 2  # segments kept in memory by a reader: contents of up to 16 MB each
 
 
@@ -51,7 +51,7 @@ class Segment:
     @classmethod
     def of(cls, name: str) -> Self:
         """From its name."""
-        _, first, last, digest = name.removesuffix(".gz").split("-")
+        _, first, last, digest = name.partition(".")[0].split("-")
         return cls(int(first), int(last), digest, name)
 
 
@@ -83,7 +83,7 @@ class Archive:
         octets = _pack(events)
         digest = hashlib.sha256(octets).hexdigest()[:16]
         first, last = events[0].event.number, events[-1].event.number
-        name = f"events-{first:012d}-{last:012d}-{digest}.gz"
+        name = f"events-{first:012d}-{last:012d}-{digest}.zst"
         self.store.put(name, octets)
         return Segment.of(name)
 
@@ -183,11 +183,11 @@ def _pack(events: list[Recorded]) -> bytes:
         encode({"n": r.event.number, "e": r.event.fields, "content": r.content is not None}, r.content or b"")
         for r in events
     )
-    return gzip.compress(plain, _LEVEL, mtime=0)
+    return compress(plain)
 
 
 def _unpack(octets: bytes) -> list[Recorded]:
     return [
         Recorded(Event(header["n"], header["e"]), blob if header["content"] else None)
-        for _, header, blob in decode(io.BytesIO(gzip.decompress(octets)))
+        for _, header, blob in decode(io.BytesIO(decompress(octets)))
     ]

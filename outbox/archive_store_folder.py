@@ -9,6 +9,8 @@ from pathlib import Path
 from outbox.errors import ArchiveUnavailable
 from outbox.journal import sync_folder
 
+SUFFIXES = (".zst", ".gz")  # segments of today, and those that earlier versions wrote
+
 
 class FolderStore:
     """A folder, made with the first segment."""
@@ -20,7 +22,7 @@ class FolderStore:
         """All names greater than `after`, in order."""
         with _told():
             found = [path.name for path in self.folder.iterdir()] if self.folder.is_dir() else []
-        yield from sorted(name for name in found if name > after and name.endswith(".gz"))
+        yield from sorted(name for name in found if name > after and name.endswith(SUFFIXES))
 
     def put(self, name: str, octets: bytes) -> None:
         """Write beside, flush, rename: a name never leads to half a segment."""

@@ -10,6 +10,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
+from outbox.archive_store_folder import SUFFIXES
 from outbox.errors import ArchiveUnavailable
 
 try:
@@ -52,7 +53,7 @@ class S3Store:
             pages = self._s3.get_paginator("list_objects_v2")
             for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefix, **begin):
                 keys = (item["Key"].removeprefix(self._prefix) for item in page.get("Contents", ()))
-                yield from (name for name in keys if name.endswith(".gz") and "/" not in name)
+                yield from (name for name in keys if name.endswith(SUFFIXES) and "/" not in name)
 
     def put(self, name: str, octets: bytes) -> None:
         """Upload, and read back: what a store says that it has is not yet what it gives."""

@@ -5,6 +5,7 @@ The content (RFC 5322 octets) travels beside the message, never inside it: it is
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from operator import attrgetter
 from typing import Any, Literal, Self
 
@@ -85,11 +86,12 @@ class Message:
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Self:
         """The inverse of `to_dict`; fields of a newer version are left aside."""
-        known = {name: fields[name] for name in cls.__dataclass_fields__ if name in fields}
+        names = cls.__dataclass_fields__
+        known = {name: value for name, value in fields.items() if name in names}
         known["created_at"] = from_ms(fields["created_at"])
         known["scheduled_at"] = from_ms(fields["scheduled_at"]) if fields.get("scheduled_at") else None
-        known["recipients"] = tuple(Recipient(address, kind) for address, kind in fields["recipients"])
-        known["tags"] = tuple((name, value) for name, value in fields.get("tags", ()))
+        known["recipients"] = tuple([Recipient(address, kind) for address, kind in fields["recipients"]])
+        known["tags"] = tuple([(name, value) for name, value in fields.get("tags", ())])
         for name in ("to", "cc", "bcc", "reply_to"):
             known[name] = tuple(fields.get(name, ()))
         return cls(**known)
@@ -140,7 +142,7 @@ class Attempt:
     suppress: tuple[tuple[int, str], ...] = ()  # (recipient, why) whose address gets no mail from now on
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Claim:
     """A delivery under a lease. `token` fences: a settle with another token changes nothing."""
 
@@ -154,7 +156,12 @@ class Claim:
     possible_duplicate: bool  # an earlier lease was lost, so the next hop may have it already
     suppressed: tuple[tuple[int, str], ...] = ()  # (recipient, why) of those on the suppression list
 
-    @property
+    @cached_property
     def delivery_id(self) -> str:
         """`<message id>/<index>`: the member of lanes and leases."""
         return f"{self.message.id}/{self.index}"
+
+    @cached_property
+    def key(self) -> str:
+        """The delivery under this fencing token: what journals know it by."""
+        return f"{self.delivery_id}#{self.token}"

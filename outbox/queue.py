@@ -17,6 +17,7 @@ from outbox import events
 from outbox.generation import Memory
 from outbox.message import Attempt, Claim, Message
 from outbox.recall import BRIEF, Recall
+from outbox.receipt import Receipt
 from outbox.scripts import Argument, Scripts
 from outbox.states import State
 from outbox.suppression import Origin, Suppression
@@ -104,20 +105,15 @@ class Outbox:
         self, claim: Claim, attempt: Attempt, *, worker: str, now: datetime, next_attempt_at: datetime | None
     ) -> bool:
         """Record an attempt's outcomes; deferred recipients wait for `next_attempt_at`. False: the lease was lost."""
-        delayed = [o for o in attempt.outcomes if o.state is State.DEFERRED]
-        if delayed and next_attempt_at is None:
-            raise ValueError("a deferred outcome needs next_attempt_at")
-        event = events.attempted(claim, attempt, at=now, worker=worker, next_attempt_at=next_attempt_at)
-        complaint = events.complained(claim.message.id, attempt.complained, at=now) if attempt.complained else b""
-        arguments: list[Argument] = [claim.delivery_id, claim.token, to_ms(now), bucket_of(now), event, complaint]
-        arguments += [to_ms(next_attempt_at) if next_attempt_at else "", delayed[0].error if delayed else ""]
-        arguments += [int(attempt.in_doubt), len(attempt.outcomes)]
-        for outcome in attempt.outcomes:
-            arguments += [outcome.recipient, outcome.state, outcome_json(outcome)]
-        arguments.append(len(attempt.suppress))
-        for recipient, why in attempt.suppress:
-            arguments += [recipient, Suppression.new("", Origin(why), claim.message.id, now=now).to_json()]
-        return bool(await self._scripts.call("settle", *arguments))
+        (settled,) = await self.settle_all([Receipt(claim, attempt, now, next_attempt_at)], worker=worker)
+        return settled
+
+    async def settle_all(self, receipts: Sequence[Receipt], *, worker: str) -> list[bool]:
+        """The same for attempts that ended, in one call: what costs the queue its time is the number of commands."""
+        arguments: list[Argument] = [len(receipts)]
+        for receipt in receipts:
+            arguments += _settlement(receipt, worker)
+        return [bool(reply) for reply in await self._scripts.call("settle", *arguments)]
 
     async def release(self, claims: Sequence[Claim], *, now: datetime) -> None:
         """Give claims back untried: they are due at once and the attempt does not count."""
@@ -212,6 +208,25 @@ class Outbox:
         recalled = await self._recall.views({i: fields[BRIEF] for i, fields in found.items() if BRIEF in fields})
         views = {i: recalled.get(i) if BRIEF in fields else read_view(fields, None) for i, fields in found.items()}
         return [view for view in views.values() if view]
+
+
+def _settlement(receipt: Receipt, worker: str) -> list[Argument]:
+    """What settle.lua is told of one attempt."""
+    claim, attempt, now, next_attempt_at = receipt.claim, receipt.attempt, receipt.ended_at, receipt.next_attempt_at
+    delayed = [o for o in attempt.outcomes if o.state is State.DEFERRED]
+    if delayed and next_attempt_at is None:
+        raise ValueError("a deferred outcome needs next_attempt_at")
+    event = events.attempted(claim, attempt, at=now, worker=worker, next_attempt_at=next_attempt_at)
+    complaint = events.complained(claim.message.id, attempt.complained, at=now) if attempt.complained else b""
+    arguments: list[Argument] = [claim.delivery_id, claim.token, to_ms(now), bucket_of(now), event, complaint]
+    arguments += [to_ms(next_attempt_at) if next_attempt_at else "", delayed[0].error if delayed else ""]
+    arguments += [int(attempt.in_doubt), len(attempt.outcomes)]
+    for outcome in attempt.outcomes:
+        arguments += [outcome.recipient, outcome.state, outcome_json(outcome)]
+    arguments.append(len(attempt.suppress))
+    for recipient, why in attempt.suppress:
+        arguments += [recipient, Suppression.new("", Origin(why), claim.message.id, now=now).to_json()]
+    return arguments
 
 
 def _tokens(claims: Sequence[Claim]) -> list[Argument]:

@@ -27,7 +27,7 @@ class Receipt:
     @property
     def key(self) -> str:
         """The claim it belongs to."""
-        return key_of(self.claim)
+        return self.claim.key
 
     def header(self) -> Header:
         """The journal record."""
@@ -73,11 +73,6 @@ class Receipt:
         )
         next_attempt_at = from_ms(header["next_attempt_at"]) if header["next_attempt_at"] else None
         return cls(_claim(header, outcomes), attempt, from_ms(header["ended_at"]), next_attempt_at)
-
-
-def key_of(claim: Claim) -> str:
-    """A delivery under one fencing token."""
-    return f"{claim.delivery_id}#{claim.token}"
 
 
 def _claim(header: Header, outcomes: Sequence[Outcome]) -> Claim:

@@ -1,5 +1,9 @@
 """Connections to the queue. A connection whose command timed out is closed, never reused: its reply may still come."""
 
+from collections.abc import Iterable
+from typing import Any
+
+import hiredis
 import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
@@ -28,10 +32,22 @@ def passes(error: object) -> bool:
     return isinstance(error, StoreError)
 
 
+class _Connection(redis.asyncio.Connection):
+    """Packs commands in C, as redis-py itself does in blocking code: in Python it is a third of the cost of a call."""
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        words = args[0].split() if isinstance(args[0], str) else [args[0]]  # "SCRIPT LOAD" is two words on the wire
+        return [hiredis.pack_command((*words, *args[1:]))]
+
+    def pack_commands(self, commands: Iterable[Iterable[Any]]) -> list[bytes]:
+        return [b"".join([self.pack_command(*command)[0] for command in commands])]
+
+
 def redis_async(settings: Settings, *, timeout: float | None = None) -> redis.asyncio.Redis:
     """A client for an event loop. `timeout` bounds each reply, in seconds; None waits for ever (blocking pops)."""
     pool = redis.asyncio.BlockingConnectionPool.from_url(
         settings.redis_url.get_secret_value(),
+        connection_class=_Connection,
         timeout=timeout,
         socket_timeout=timeout,
         socket_connect_timeout=settings.redis_timeout.total_seconds(),

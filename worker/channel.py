@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from outbox.message import Attempt, Claim
 from outbox.queue import Outbox
@@ -21,7 +22,6 @@ from worker.leases import Leases
 from worker.metrics import LEASES_LOST, QUEUE_FAILURES
 from worker.sender import Sender
 from worker.signer import Signer
-from worker.trace import trace
 
 log = get(__name__)
 
@@ -55,6 +55,7 @@ class Channel:
         self._finished = 0  # deliveries handed to the finisher
         self.failed = False  # whether the next hop could not be reached
         self.queue_lost = False
+        self._in_lane = False  # whether it may have a place there to give back
         self._stopping = False
         self._sender = sender
         self._parts = parts
@@ -104,6 +105,7 @@ class Channel:
         """Take a batch. False: nothing is due, the lane is full, or the queue is away."""
         limit = self._parts.settings.claim_batch
         asked_at = time.monotonic()
+        self._in_lane = True
         try:
             claims = await self._parts.outbox.claim(self.lane, channel=self.name, limit=limit, now=self._parts.now())
         except StoreError as error:
@@ -113,6 +115,7 @@ class Channel:
             return False
         self.claimed += len(claims)
         self._full = len(claims) == limit
+        self._in_lane = bool(claims)  # a claim that finds nothing gives the place back itself
         self._leases.take(claims, asked_at=asked_at)
         self._unsent = {claim.delivery_id: claim for claim in claims}
         self._sender.prepare(claims)
@@ -121,16 +124,17 @@ class Channel:
         return bool(claims)
 
     async def _work_off(self) -> None:
-        for claim in list(self._unsent.values()):
+        claims = list(self._unsent.values())
+        for claim, following in zip(claims, [*claims[1:], None], strict=True):
             if self._stopping:
                 return
             self._current = claim
-            attempt = await self._attempt(claim)
+            attempt = await self._attempt(claim, following)
             if attempt is not None:
                 self._finish(claim, attempt)
                 await self._settled(UNFINISHED)
 
-    async def _attempt(self, claim: Claim) -> Attempt | None:
+    async def _attempt(self, claim: Claim, following: Claim | None) -> Attempt | None:
         """The attempt's end; None when the lease was lost, or when we stop before we are sure of it."""
         if not claim.suppressed:
             return await self._try(claim)
@@ -145,7 +149,8 @@ class Channel:
         while await self._sure(claim):
             self._parts.finisher.begin(claim)
             try:
-                return await self._sender.attempt(claim, before_dot=lambda: self._before_dot(claim))
+                before_dot = partial(self._before_dot, claim)
+                return await self._sender.attempt(claim, before_dot=before_dot, following=following)
             except LeaseLost:
                 self._parts.finisher.forget(claim)
                 log.info("delivery.held_back", id=claim.message.id, delivery=claim.delivery_id)
@@ -178,8 +183,7 @@ class Channel:
         receipt = conclude(claim, attempt, now=parts.now(), jitter=parts.jitter(), settings=parts.settings)
         unreachable = self._sender.down is not None
         self.failed = unreachable and any(outcome.state is State.DEFERRED for outcome in receipt.attempt.outcomes)
-        parts.finisher.finish(receipt, lambda: self._drop(claim))  # before anything else: until now a crash forgets it
-        trace(receipt)
+        parts.finisher.finish(receipt, partial(self._drop, claim))  # before anything else: until now a crash forgets it
 
     def _drop(self, claim: Claim) -> None:
         self._leases.drop(claim)
@@ -234,6 +238,8 @@ class Channel:
                 self.queue_lost = False
 
     async def _leave(self) -> None:
+        if not self._in_lane:
+            return
         try:
             await self._parts.outbox.leave(self.lane, self.name)
         except StoreError:

@@ -1,7 +1,9 @@
 """Our SMTP client: MAIL transactions over an open session (worker/session.py opens it).
 
-With PIPELINING (RFC 2920) MAIL, all RCPTs and DATA travel in one round trip and the content in a second one. The last
-piece of the content is held together with the final dot until `before_dot` says that the message is still ours to send.
+With PIPELINING (RFC 2920) MAIL, all RCPTs and DATA travel in one round trip and the content in a second one; behind the
+final dot go MAIL, RCPTs and DATA of the message that follows, so that a run of messages costs one round trip each
+(section 3.1 allows the content as the first part of such a group). The last piece of the content is held together with
+the final dot until `before_dot` says that the message is still ours to send.
 """
 
 import time
@@ -26,6 +28,7 @@ class _Progress:
     """A transaction under way: replies so far and a stopwatch."""
 
     def __init__(self, envelope: Envelope, timeouts: Timeouts) -> None:
+        self.envelope = envelope
         self.mail: Reply | None = None
         self.rcpts: list[Reply | None] = [None if writable(r) else UNWRITABLE for r in envelope.recipients]
         self.asked = [index for index, reply in enumerate(self.rcpts) if reply is None]
@@ -33,8 +36,13 @@ class _Progress:
         self.dot: Reply | None = None
         self.dotted = False
         self.steps: list[tuple[str, float]] = []
+        self._timeouts = timeouts
+        self.start()
+
+    def start(self) -> None:
+        """Its turn begins: its times count from here, even if it was announced before."""
         self._mark = time.perf_counter()
-        self._end = self._mark + timeouts.transaction
+        self._end = self._mark + self._timeouts.transaction
 
     def lap(self, step: str) -> None:
         """The step is done: note its time."""
@@ -73,6 +81,7 @@ class Client:
         self._features = features
         self._timeouts = timeouts
         self._open = False  # a transaction was begun that no final dot ended, so RSET must come first
+        self._ahead: _Progress | None = None  # announced behind the last final dot: nothing else may be sent now
         self.hop = hop
         self.peer = f"{hop.host}[{wire.address}]:{hop.port}"
         self.tls = wire.tls
@@ -80,18 +89,33 @@ class Client:
 
     @property
     def usable(self) -> bool:
-        """Whether another transaction may start on this connection."""
-        return self._wire.usable
+        """Whether any other transaction may start on this connection."""
+        return self._ahead is None and self._wire.usable
 
-    async def send(self, envelope: Envelope, *, before_dot: BeforeDot) -> Transaction:
+    def ready(self, envelope: Envelope) -> bool:
+        """Whether this one may: the one that was announced, or any if none was."""
+        if self._ahead is None:
+            return self._wire.usable
+        return self._ahead.envelope is envelope and not self._wire.failed
+
+    async def send(
+        self, envelope: Envelope, *, before_dot: BeforeDot, following: Envelope | None = None
+    ) -> Transaction:
         """One transaction. Never raises for what the next hop does; the record says how far it came.
 
         `before_dot` is asked at the last moment: on False the connection is cut and nothing was delivered (LeaseLost).
+        `following` may be announced with the final dot; then this connection is good for nothing else (`ready`).
         """
-        progress = _Progress(envelope, self._timeouts)
+        announced, self._ahead = self._ahead, None
+        progress = announced or _Progress(envelope, self._timeouts)
+        progress.start()
         self.sent += 1
         try:
-            await self._transact(envelope, progress, before_dot)
+            if announced is None:
+                await self._announce(progress)
+            else:
+                await self._announced(progress)
+            await self._transmit(progress, before_dot, following)
         except (Smtputf8Missing, TooLarge) as error:  # before a word was said: the connection is as good as it was
             return progress.ended(error)
         except DeliveryError as error:
@@ -102,30 +126,23 @@ class Client:
             raise
         return progress.ended(None)
 
-    async def _transact(self, envelope: Envelope, progress: _Progress, before_dot: BeforeDot) -> None:
-        mail = envelope.mail(self._features)
+    async def _announce(self, progress: _Progress) -> None:
+        """MAIL, RCPTs and DATA, and the replies to them."""
+        mail = progress.envelope.mail(self._features)
         if not progress.asked:
             return
         reach(Step.BEFORE_MAIL)
-        announce = self._announce if "PIPELINING" in self._features else self._announce_stepwise
-        await announce(mail, envelope, progress)
-        reach(Step.AFTER_RCPT)
-        if progress.data is None or progress.data.code != Code.START_INPUT:
-            self._open = progress.mail is not None and progress.mail.positive
-            if progress.data is not None and progress.data.positive:
-                raise Garbled(f"unexpected answer to DATA: {progress.data}")
-        elif progress.anyone:
-            await self._content(envelope.data(), progress, before_dot)
-        else:
-            await self._lone_dot(progress)
-
-    async def _announce(self, mail: bytes, envelope: Envelope, progress: _Progress) -> None:
-        """MAIL, RCPTs and DATA in one write (RFC 2920 section 3.1), then their replies in turn."""
+        if "PIPELINING" not in self._features:
+            await self._announce_stepwise(mail, progress)
+            return
         reset, self._open = self._open, True
-        rcpts = b"".join([rcpt(envelope.recipients[index]) for index in progress.asked])
-        self._wire.write((b"RSET\r\n" if reset else b"") + mail + rcpts + b"DATA\r\n")
+        self._wire.write((b"RSET\r\n" if reset else b"") + _group(mail, progress))
         if reset:
             await self._reset_reply(progress)
+        await self._announced(progress)
+
+    async def _announced(self, progress: _Progress) -> None:
+        """The replies to a group that was sent in one write (RFC 2920 section 3.1), in turn."""
         progress.mail = await self._final(progress, self._timeouts.mail)
         progress.lap("mail")
         for index in progress.asked:
@@ -134,7 +151,7 @@ class Client:
         progress.data = await self._reply(progress, self._timeouts.data)
         progress.lap("data")
 
-    async def _announce_stepwise(self, mail: bytes, envelope: Envelope, progress: _Progress) -> None:
+    async def _announce_stepwise(self, mail: bytes, progress: _Progress) -> None:
         """The same, each command after the reply to the one before."""
         if self._open:
             self._wire.write(b"RSET\r\n")
@@ -145,7 +162,7 @@ class Client:
         if not progress.mail.positive:
             return
         for index in progress.asked:
-            self._wire.write(rcpt(envelope.recipients[index]))
+            self._wire.write(rcpt(progress.envelope.recipients[index]))
             progress.rcpts[index] = await self._final(progress, self._timeouts.rcpt)
         progress.lap("rcpt")
         if progress.anyone:
@@ -160,18 +177,47 @@ class Client:
         if not reply.positive:
             raise Garbled(f"unexpected answer to RSET: {reply}")
 
-    async def _content(self, data: bytes, progress: _Progress, before_dot: BeforeDot) -> None:
+    async def _transmit(self, progress: _Progress, before_dot: BeforeDot, following: Envelope | None) -> None:
+        """The content, if the server waits for it."""
+        if not progress.asked:
+            return
+        reach(Step.AFTER_RCPT)
+        if progress.data is None or progress.data.code != Code.START_INPUT:
+            self._open = progress.mail is not None and progress.mail.positive
+            if progress.data is not None and progress.data.positive:
+                raise Garbled(f"unexpected answer to DATA: {progress.data}")
+        elif progress.anyone:
+            await self._content(progress, before_dot, following)
+        else:
+            await self._lone_dot(progress)
+
+    async def _content(self, progress: _Progress, before_dot: BeforeDot, following: Envelope | None) -> None:
+        data = progress.envelope.data()
         last = max(0, len(data) - BLOCK)
         for start in range(0, last, BLOCK):
             self._wire.write(data[start : min(start + BLOCK, last)])
             await self._wire.drain(progress.limit(self._timeouts.block))
+        ahead, group = self._prepare(following)
         if not before_dot():
             raise LeaseLost("the lease ran out before the final dot")
         reach(Step.BEFORE_DOT)
         progress.dotted = True
-        self._wire.write(data[last:] + b".\r\n")
+        self._wire.write(b"".join((data[last:] if last else data, b".\r\n", group)))
         reach(Step.AFTER_DOT)
         await self._dot(progress)
+        self._ahead = ahead
+        self._open = ahead is not None  # whatever the answer, the dot's transaction has ended (RFC 5321 4.1.1.4)
+
+    def _prepare(self, following: Envelope | None) -> tuple[_Progress | None, bytes]:
+        """What announces the message that follows; nothing where this server or that message does not allow it."""
+        if following is None or "PIPELINING" not in self._features:
+            return None, b""
+        try:
+            mail = following.mail(self._features)
+        except (Smtputf8Missing, TooLarge):
+            return None, b""
+        ahead = _Progress(following, self._timeouts)
+        return (ahead, _group(mail, ahead)) if ahead.asked else (None, b"")
 
     async def _lone_dot(self, progress: _Progress) -> None:
         """The server waits for content although it took no recipient: end it at once (RFC 2920 section 3.1)."""
@@ -183,7 +229,6 @@ class Client:
         progress.dot = await self._final(progress, self._timeouts.dot)
         reach(Step.AFTER_250)
         progress.lap("dot")
-        self._open = False  # whatever the answer, the transaction has ended (RFC 5321 section 4.1.1.4)
 
     async def _reply(self, progress: _Progress, phase: float) -> Reply:
         limit = progress.limit(phase)
@@ -201,7 +246,7 @@ class Client:
     async def quit(self) -> None:
         """Say goodbye if the server listens (RFC 5321 section 4.1.1.10), then close."""
         try:
-            if self._wire.usable:
+            if self.usable:
                 self._wire.write(b"QUIT\r\n")
                 await self._wire.reply(self._timeouts.quit)
         except DeliveryError:
@@ -212,3 +257,9 @@ class Client:
     def abort(self) -> None:
         """Cut the connection; octets not yet sent never will be."""
         self._wire.abort()
+
+
+def _group(mail: bytes, progress: _Progress) -> bytes:
+    """MAIL, RCPTs and DATA as one group of commands."""
+    recipients = progress.envelope.recipients
+    return b"".join((mail, *[rcpt(recipients[index]) for index in progress.asked], b"DATA\r\n"))

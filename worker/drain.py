@@ -171,7 +171,8 @@ class Drain:
         try:
             async with asyncio.timeout(await self._patience()):
                 await self._look.wait()
-                await asyncio.sleep(COALESCE)
+                if self._channels:  # an idle worker looks at once: there is nobody to wait for
+                    await asyncio.sleep(COALESCE)
         except TimeoutError:
             pass
 

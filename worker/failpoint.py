@@ -23,7 +23,7 @@ class Step(StrEnum):
     AFTER_DOT = "after-dot"  # the next hop may have the message
     AFTER_250 = "after-250"  # it has; our receipt is not written
     AFTER_RECEIPT = "after-receipt"
-    MID_SETTLE = "mid-settle"  # the queue knows of one delivery of a group, and perhaps of the others
+    MID_SETTLE = "mid-settle"  # the queue knows of a group, and the journal has no mark of it
 
 
 def armed(order: str | None, *, die: Callable[[], None]) -> Callable[[Step], None]:

@@ -15,6 +15,7 @@ from runtime.logs import get
 from worker.failpoint import Step, reach
 from worker.metrics import LEASES_LOST, QUEUE_FAILURES, UNSETTLED
 from worker.receipts import Receipt, Receipts
+from worker.trace import trace
 
 log = get(__name__)
 
@@ -92,6 +93,7 @@ class Finisher:
             while self._waiting:
                 group, self._waiting = self._waiting[:GROUP], self._waiting[GROUP:]
                 receipts = [receipt for receipt, _ in group]
+                trace(receipts)
                 await self._sync()
                 UNSETTLED.set(len(receipts) + len(self._waiting))
                 await self._settle(receipts)
@@ -118,7 +120,7 @@ class Finisher:
         """Settle all, trying again while the queue is away: its answer decides, never our patience."""
         left, pause, refusals = list(receipts), PAUSE_FIRST, 0
         while left:
-            replies = await self._settle_once(left)
+            replies = await self._settle_once(left, together=not refusals)
             self._note([(r, reply) for r, reply in zip(left, replies, strict=True) if isinstance(reply, bool)])
             failures = [(r, reply) for r, reply in zip(left, replies, strict=True) if isinstance(reply, BaseException)]
             self.blocked = any(passes(error) for _, error in failures)
@@ -132,19 +134,18 @@ class Finisher:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, PAUSE_MOST)
 
-    async def _settle_once(self, receipts: Sequence[Receipt]) -> list[bool | BaseException]:
-        return await asyncio.gather(*map(self._settle_one, receipts), return_exceptions=True)
-
-    async def _settle_one(self, receipt: Receipt) -> bool:
-        settled = await self._outbox.settle(
-            receipt.claim,
-            receipt.attempt,
-            worker=self._worker,
-            now=receipt.ended_at,
-            next_attempt_at=receipt.next_attempt_at,
-        )
+    async def _settle_once(self, receipts: Sequence[Receipt], *, together: bool) -> Sequence[bool | BaseException]:
+        """A reply for each. After a refusal each goes alone: one that the queue cannot take must not hold up others."""
+        if not together:
+            one_by_one = [self._outbox.settle_all([receipt], worker=self._worker) for receipt in receipts]
+            settled = await asyncio.gather(*one_by_one, return_exceptions=True)
+            return [reply if isinstance(reply, BaseException) else reply[0] for reply in settled]
+        try:
+            replies = await self._outbox.settle_all(receipts, worker=self._worker)
+        except StoreError as error:
+            return [error] * len(receipts)
         reach(Step.MID_SETTLE)
-        return settled
+        return replies
 
     def _note(self, settled: Sequence[tuple[Receipt, bool]]) -> None:
         for receipt, ours in settled:

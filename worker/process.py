@@ -21,6 +21,7 @@ from outbox.queue import Outbox
 from outbox.sender_domain import Hosts
 from runtime import clock
 from runtime.connections import StoreError, redis_async, redis_sync
+from runtime.garbage import collect_seldom
 from runtime.logs import get
 from runtime.sealing import Seal
 from runtime.settings import Settings
@@ -88,6 +89,7 @@ def run(settings: Settings, queue_name: str) -> None:
 
     A drain worker has the number of the journal it found free, so one that was killed comes back under its own name.
     """
+    collect_seldom()
     process = Process(settings, redis_sync(settings))
     _current.set(process)
     for each in (signal.SIGTERM, signal.SIGINT):

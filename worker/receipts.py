@@ -12,7 +12,7 @@ from pathlib import Path
 
 from outbox.journal import Journal
 from outbox.message import Claim
-from outbox.receipt import Header, Receipt, key_of
+from outbox.receipt import Header, Receipt
 from runtime.logs import get
 
 __all__ = ["Receipt", "Receipts"]
@@ -42,12 +42,12 @@ class Receipts:
 
     def begin(self, claim: Claim) -> None:
         """An attempt begins. Survives our death; after a power cut all attempts count as begun. Raises OSError."""
-        key = key_of(claim)
+        key = claim.key
         self._begun[key] = self._journal.write({"kind": "begun", "key": key}).segment
 
     def forget(self, claim: Claim) -> None:
         """The attempt is over, or nothing came of it."""
-        self._begun.pop(key_of(claim), None)
+        self._begun.pop(claim.key, None)
 
     async def sync(self) -> None:
         """Make everything written durable, with a record that marks what is settled. Raises OSError."""

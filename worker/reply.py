@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 
 MAX_LINE = 2048  # octets; RFC 5321 section 4.5.3.1.5 asks for 512, some servers send more
 MAX_REPLY = 32 * 1024  # octets of one reply, all its lines
@@ -83,22 +84,28 @@ class ReplyReader:
 
     def _line(self, line: bytes) -> Reply | None:
         """The reply, if this was its last line."""
-        head, mark = line[:3], line[3:4]
-        if not (head.isdigit() and b"200" <= head <= b"599" and mark in (b"", b" ", b"-")):
-            raise NoReply(f"{line[:64]!r} is no reply line")
+        code, last, text = _parsed(line)
         self._size += len(line)
         if len(line) > MAX_LINE or self._size > MAX_REPLY:
             raise NoReply("it does not end")
-        code = int(head)
         if self._lines and code != self._code:  # RFC 5321 section 4.2.1: the code is the same on every line
             raise NoReply(f"its code changes from {self._code} to {code}")
         self._code = code
-        self._lines.append(printable(line[4:]))
-        if mark == b"-":
+        self._lines.append(text)
+        if not last:
             return None
         reply = Reply(code, tuple(self._lines))
         self._lines, self._size = [], 0
         return reply
+
+
+@lru_cache(maxsize=256)
+def _parsed(line: bytes) -> tuple[int, bool, str]:
+    """Code, whether it is the reply's last line, and text. Remembered, since servers say the same again and again."""
+    head, mark = line[:3], line[3:4]
+    if not (head.isdigit() and b"200" <= head <= b"599" and mark in (b"", b" ", b"-")):
+        raise NoReply(f"{line[:64]!r} is no reply line")
+    return int(head), mark != b"-", printable(line[4:])
 
 
 def printable(octets: bytes) -> str:

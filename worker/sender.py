@@ -25,6 +25,7 @@ class Sender:
         self._signing: dict[str, Signing] = {}
         self._now = now
         self._client: Client | None = None
+        self._following: tuple[Claim, Envelope] | None = None  # announced perhaps, so it must stay this very envelope
         self.down: DeliveryError | None = None  # why there is no connection to the lane's next hop
 
     def prepare(self, claims: Sequence[Claim]) -> None:
@@ -33,8 +34,11 @@ class Sender:
             unused.cancel()
         self._signing = {} if self._lane == simulator.LANE else self._signer.begin(claims)
 
-    async def attempt(self, claim: Claim, *, before_dot: BeforeDot) -> Attempt:
-        """Try the delivery. Raises LeaseLost, and then nothing was delivered; every other end is an outcome."""
+    async def attempt(self, claim: Claim, *, before_dot: BeforeDot, following: Claim | None = None) -> Attempt:
+        """Try the delivery. Raises LeaseLost, and then nothing was delivered; every other end is an outcome.
+
+        `following` is what will be tried next, if all goes well.
+        """
         started_at = self._now()
         if self._lane == simulator.LANE:
             return simulator.simulate(claim, started_at=started_at)
@@ -42,11 +46,12 @@ class Sender:
             signed = await self._signing[claim.delivery_id]
         except CannotSign as error:
             return self.unreachable(claim, error, started_at=started_at)
-        envelope = Envelope.of(claim, signed)
+        announced, self._following = self._following, self._next(following)
+        envelope = announced[1] if announced and announced[0] is claim else Envelope.of(claim, signed)
         fresh = False
         while True:
             try:
-                client, steps = await self._connection(fresh=fresh)
+                client, steps = await self._connection(envelope, fresh=fresh)
             except DeliveryError as error:
                 self.down = error
                 return self.unreachable(claim, error, started_at=started_at)
@@ -54,7 +59,8 @@ class Sender:
             if signed.tls_enforced and not client.tls and self._dialer.route.name != "mailbox":
                 return self.unreachable(claim, _tls_missing(), started_at=started_at)
             used_before = client.sent > 0
-            transaction = await client.send(envelope, before_dot=before_dot)
+            then = self._following[1] if self._following else None
+            transaction = await client.send(envelope, before_dot=before_dot, following=then)
             if used_before and _died_idle(transaction):
                 fresh = True  # an idle connection may be closed at any time: that says nothing about the message
                 continue
@@ -76,8 +82,16 @@ class Sender:
         outcomes = verdict.all_by_error(claim.recipients, error)
         return Attempt(started_at or self._now(), self._dialer.route.name, outcomes)
 
-    async def _connection(self, *, fresh: bool) -> tuple[Client, Steps]:
-        if self._client is not None and self._client.usable and not fresh:
+    def _next(self, claim: Claim | None) -> tuple[Claim, Envelope] | None:
+        """What may be announced: it is signed, and does not depend on what the connection turns out to be."""
+        signing = self._signing.get(claim.delivery_id) if claim else None
+        if claim is None or signing is None or not signing.done() or signing.cancelled() or signing.exception():
+            return None
+        signed = signing.result()
+        return None if signed.tls_enforced else (claim, Envelope.of(claim, signed))
+
+    async def _connection(self, envelope: Envelope, *, fresh: bool) -> tuple[Client, Steps]:
+        if self._client is not None and self._client.ready(envelope) and not fresh:
             return self._client, []
         if self._client is not None:
             self._client.abort()

@@ -21,6 +21,8 @@ class Wire(asyncio.Protocol):
         self._paused = False
         self._drained: asyncio.Future[None] | None = None
         self._error: DeliveryError | None = None
+        self._timer: asyncio.TimerHandle | None = None  # one for all waits: it finds out when it rings
+        self._limit = self._due = 0.0
 
     @classmethod
     async def connect(cls, host: str, port: int, *, timeout: float) -> "Wire":  # noqa: ASYNC109  (a phase's bound)
@@ -74,6 +76,11 @@ class Wire(asyncio.Protocol):
         return self._error is None and not self._replies and not self._reader.midway
 
     @property
+    def failed(self) -> bool:
+        """Whether nothing more will come."""
+        return self._error is not None
+
+    @property
     def tls(self) -> str:
         """Protocol and cipher; empty for plaintext."""
         session = self._transport.get_extra_info("ssl_object") if self._transport else None
@@ -103,11 +110,10 @@ class Wire(asyncio.Protocol):
 
     async def _wait(self, limit: float) -> None:
         self._waiter = self._loop.create_future()
-        timer = self._loop.call_later(limit, self._expire, limit)
+        self._watch(limit)
         try:
             await self._waiter
         finally:
-            timer.cancel()
             self._waiter = None
 
     async def drain(self, limit: float) -> None:
@@ -117,11 +123,10 @@ class Wire(asyncio.Protocol):
         if not self._paused:
             return
         self._drained = self._loop.create_future()
-        timer = self._loop.call_later(limit, self._expire, limit)
+        self._watch(limit)
         try:
             await self._drained
         finally:
-            timer.cancel()
             self._drained = None
         if self._error is not None:
             raise self._error
@@ -154,12 +159,31 @@ class Wire(asyncio.Protocol):
         """Close at once; what is not sent yet never will be."""
         self._fail(ConnectionLost("connection closed by us"))
 
-    def _expire(self, limit: float) -> None:
-        self._fail(StepTimeout(f"no answer in {limit:g} s"))
+    def _watch(self, limit: float) -> None:
+        """Have the wait that begins fail after `limit` seconds. A timer for each would cost more than a reply does."""
+        self._limit, self._due = limit, self._loop.time() + limit
+        if self._timer is None or self._timer.when() > self._due:
+            self._stop_timer()
+            self._timer = self._loop.call_at(self._due, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self._waiter is None and self._drained is None:
+            return
+        if self._loop.time() < self._due:  # it was set for an earlier wait
+            self._timer = self._loop.call_at(self._due, self._ring)
+        else:
+            self._fail(StepTimeout(f"no answer in {self._limit:g} s"))
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _fail(self, error: DeliveryError) -> None:
         if self._error is None:
             self._error = error
+        self._stop_timer()
         if self._transport is not None:
             self._transport.abort()
         self._wake()

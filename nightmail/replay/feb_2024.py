@@ -147,7 +147,7 @@ def _examine(stage: Stage, port: int) -> tuple[Standing, Standing | None]:
     with stage.database.at(port).opened("postgres") as database:
         standing = examine(database, stage.settings)
         archive = stage.settings.data_dir / "archive"
-        needed = [path for path in sorted(archive.glob("events-*.gz")) if _last(path) > standing.checkpoint]
+        needed = [path for path in sorted(archive.glob("events-*")) if _last(path) > standing.checkpoint]
         if not needed:
             return standing, None
         with tempfile.TemporaryDirectory(prefix="nightmail-replay-") as name:

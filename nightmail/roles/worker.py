@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from nightmail.roles.behind import CHORES, stand_behind
 from nightmail.roles.seal import demand_seal
 from runtime.metrics import serve_probe
 from runtime.settings import Settings
@@ -12,5 +13,7 @@ def run(settings: Settings, queue: Literal["drain", "chores", "webhooks"]) -> No
     """Until SIGTERM."""
     if queue != "chores":
         demand_seal(settings)
+    else:
+        stand_behind(CHORES)
     serve_probe(settings)
     process.run(settings, queue)

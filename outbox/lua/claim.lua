@@ -14,6 +14,8 @@ if #due == 0 then
   return {}
 end
 redis.call('ZADD', channels, now + lease, channel)
+redis.call('ZREMRANGEBYRANK', key('lane', lane), 0, #due - 1)
+local claims, leases, states = {}, {}, { sending = 0 }
 local any_suppressed = redis.call('EXISTS', key('suppressed')) == 1
 
 local function suppressed(meta, recipients)
@@ -26,21 +28,25 @@ local function suppressed(meta, recipients)
   return table.concat(found, ',')
 end
 
-local claims = {}
 for _, did in ipairs(due) do
-  redis.call('ZREM', key('lane', lane), did)
   local id, k = split(did)
   local m = key('m', id)
-  local f = redis.call('HMGET', m, 'meta', 'state:' .. k, 'to:' .. k, 'attempts:' .. k, 'dup:' .. k, 'error:' .. k, 'scheduled_at')
+  local f = redis.call('HMGET', m, 'meta', 'state:' .. k, 'to:' .. k, 'attempts:' .. k, 'dup:' .. k, 'error:' .. k, 'scheduled_at', 'token:' .. k)
   if f[1] then
-    local token = redis.call('HINCRBY', m, 'token:' .. k, 1)
-    redis.call('HSET', m, 'state:' .. k, 'sending', 'owner:' .. k, channel)
-    move(f[2], 'sending', size(f[3]))
-    blame(f[6], -size(f[3]))
-    redis.call('ZADD', key('leases'), now + lease, did)
+    local token, n = tonumber(f[8] or '0') + 1, size(f[3])
+    redis.call('HSET', m, 'state:' .. k, 'sending', 'owner:' .. k, channel, 'token:' .. k, token)
+    states[f[2]] = (states[f[2]] or 0) - n
+    states.sending = states.sending + n
+    blame(f[6], -n)
+    leases[#leases + 1] = now + lease
+    leases[#leases + 1] = did
     local content = redis.call('GET', key('c', id)) or ''
     claims[#claims + 1] = { did, token, f[3], f[4] or '0', f[5] or '0', f[1], content, f[7] or '', suppressed(f[1], f[3]) }
   end
+end
+many('ZADD', key('leases'), leases)
+for state, n in pairs(states) do
+  if n ~= 0 then count(state, n) end
 end
 relist(lane)
 return claims

@@ -19,7 +19,7 @@ from outbox.journal import Journal
 from outbox.message import Attempt, Outcome
 from outbox.queue import Cancel, Outbox
 from outbox.rebuild import Rebuild
-from outbox.receipt import Receipt, key_of
+from outbox.receipt import Receipt
 from outbox.states import ENDED, WAITING, State
 from outbox.suppression import SuppressionList
 from runtime.clock import to_ms
@@ -113,7 +113,7 @@ class OutboxMachine(RuleBasedStateMachine):
             addresses = [(r, claim.message.recipients[r].address) for r in claim.recipients]
             assert [r for r, _ in claim.suppressed] == [r for r, address in addresses if address in self.suppressed]
             self.tokens[claim.delivery_id] = claim
-            self.journal.write({"kind": "begun", "key": key_of(claim)})
+            self.journal.write({"kind": "begun", "key": claim.key})
         return multiple(*taken)
 
     @rule(claim=consumes(claims), verdicts=st.lists(VERDICTS, min_size=4, max_size=4))

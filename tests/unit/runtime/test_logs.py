@@ -78,8 +78,10 @@ async def test_facts_look_like_any_other_line(capsys):
     get("test").info("mail.accepted", id="x", size=3)
     fact("mail.accepted", id="x", size=3)
     fact("mail.accepted", id="y", size=4)
+    fact("mail.tried", reply=f"250 {TOKEN} http://user:pass@there.test")
     await asyncio.sleep(0)
-    slow, *quick = lines_of(capsys)
+    slow, *quick, tried = lines_of(capsys)
+    assert tried["reply"] == "250 [redacted] http://[redacted]there.test"
     assert [line["id"] for line in quick] == ["x", "y"]
     assert {name: type(value) for name, value in slow.items()} == {n: type(v) for n, v in quick[0].items()}
     assert quick[0]["timestamp"].endswith("Z")

@@ -266,3 +266,54 @@ async def test_what_the_server_cannot_take_says_nothing_to_it(opener):
         assert isinstance((await send(client, replace(MAIL, smtputf8=True))).error, errors.Smtputf8Missing)
         assert (await send(client)).dot.code == 250
     assert hop.connections == 1
+
+
+NEXT = replace(MAIL, reverse_path="next@ours.test", content=b"Subject: y\r\n\r\nnext\r\n")
+
+
+async def test_the_next_message_is_announced_behind_the_dot(opener):
+    """A run of messages costs one round trip each; until the announced one is sent, the connection is for it alone."""
+    async with NextHop() as hop, session(opener, hop) as client:
+        first = await client.send(MAIL, before_dot=lambda: True, following=NEXT)
+        assert (first.error, client.usable, client.ready(NEXT), client.ready(MAIL)) == (None, False, True, False)
+        async with asyncio.timeout(5):
+            while hop.lines[-1] != "DATA" or hop.lines.count("DATA") < 2:
+                await asyncio.sleep(0.001)
+        second = await send(client, NEXT)
+        assert client.usable
+    assert codes(first) == codes(second) == [250, 250, 250, 354, 250]
+    assert [r.reverse_path for r in hop.received] == [MAIL.reverse_path, NEXT.reverse_path]
+    assert [r.content for r in hop.received] == [MAIL.content, NEXT.content]
+
+
+async def test_an_announced_message_whose_lease_is_lost_never_arrives(opener):
+    """What was announced is not sent for that: before its own dot its lease is asked, and the connection cut."""
+    async with NextHop() as hop, session(opener, hop) as client:
+        await client.send(MAIL, before_dot=lambda: True, following=NEXT)
+        transaction = await send(client, NEXT, before_dot=lambda: False)
+    assert isinstance(transaction.error, errors.LeaseLost)
+    assert not transaction.in_doubt
+    assert [r.reverse_path for r in hop.received] == [MAIL.reverse_path]
+
+
+async def test_an_announced_message_that_is_refused_costs_nobody_else(opener):
+    """Its recipients are refused, the connection stays, and the next transaction begins with RSET."""
+    hop = NextHop()
+    async with hop, session(opener, hop) as client:
+        hop.answers["dot"] = lambda _: hop.answers.update(RCPT="550 5.1.1 no such user") or "250 ok"
+        await client.send(MAIL, before_dot=lambda: True, following=NEXT)
+        refused = await send(client, NEXT)
+        assert codes(refused) == [250, 550, 550, 554, None]
+        hop.answers.clear()
+        assert client.usable
+        assert codes(await send(client)) == [250, 250, 250, 354, 250]
+    assert "RSET" in hop.lines
+
+
+async def test_nothing_is_announced_without_pipelining_or_to_a_server_that_cannot_take_it(opener):
+    """The message that follows then waits for its turn, and the connection is good for any."""
+    for features, following in ((PLAIN, NEXT), (("PIPELINING", "SIZE 100"), replace(NEXT, content=b"x" * 200))):
+        async with NextHop(features=features) as hop, session(opener, hop) as client:
+            await client.send(MAIL, before_dot=lambda: True, following=following)
+            assert client.usable
+            assert hop.lines.count("DATA") == 1
