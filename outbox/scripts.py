@@ -60,10 +60,9 @@ class Scripts:
 
     async def _send(self, calls: Sequence[Call]) -> list[Any]:
         keys = self._memory.script_keys
-        octets = b"".join(
-            hiredis.pack_command(("EVALSHA", source(name)[1], *keys, *arguments))
-            for name, arguments in calls  # type: ignore[arg-type]  # its stub takes one argument
-        )
+        commands = (("EVALSHA", source(name)[1], *keys, *arguments) for name, arguments in calls)
+        # The stub of pack_command knows commands of one word only.
+        octets = b"".join(map(hiredis.pack_command, commands))  # type: ignore[arg-type]
         return await self._lines.exchange(octets, len(calls))
 
 
