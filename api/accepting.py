@@ -3,10 +3,9 @@
 This is the hot path. Nothing here waits but `accept`, and only large requests take a thread.
 """
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from fastapi import Request
 
@@ -20,7 +19,6 @@ from outbox.policy import ApiKey
 from runtime.settings import Settings
 
 Mode = Literal["strict", "permissive"]
-Result = TypeVar("Result")
 
 _LARGE = 256 * 1024  # octets of a body that would hold up the event loop for more than a few milliseconds
 _BATCH_LARGE = 32 * 1024  # a batch of as many octets has more messages in it, and more work
@@ -61,8 +59,7 @@ class Intake:
             idempotency = identify(idempotency_key, scope="POST /emails", parsed=item)
             return self._compose([item], key, idempotency, mode="strict")
 
-        # Words for a time take milliseconds to read, and a second the first time.
-        composed = await _run(compose, in_thread=len(body) > _LARGE or b'"scheduled_at"' in body)
+        composed = await self._run(compose, body, large=_LARGE)
         return (await self._accept(request, composed))[0]
 
     async def batch(self, request: Request, key: ApiKey, mode: Mode) -> tuple[tuple[str, ...], tuple[Refused, ...]]:
@@ -75,9 +72,15 @@ class Intake:
             idempotency = identify(idempotency_key, scope="POST /emails/batch", parsed=items)
             return self._compose(items, key, idempotency, mode=mode)
 
-        composed = await _run(compose, in_thread=len(body) > _BATCH_LARGE or b'"scheduled_at"' in body)
+        composed = await self._run(compose, body, large=_BATCH_LARGE)
         ids = await self._accept(request, composed) if composed.submissions else ()
         return ids, composed.refused
+
+    async def _run(self, work: Callable[[], Composed], body: bytes, *, large: int) -> Composed:
+        # Words for a time take milliseconds to read, and a second the first time.
+        if len(body) > large or b'"scheduled_at"' in body:
+            return await self._acceptor.door.in_thread(work, len(body))
+        return work()
 
     def _items(self, body: bytes) -> list[Any]:
         items = decode(body)
@@ -104,7 +107,3 @@ class Intake:
         accepted = await self._acceptor.accept(composed.submissions, composed.idempotency)
         request.scope["facts"] |= {"ids": accepted.ids, "replayed": accepted.replayed}
         return accepted.ids
-
-
-async def _run(work: Callable[[], Result], *, in_thread: bool) -> Result:
-    return await asyncio.to_thread(work) if in_thread else work()

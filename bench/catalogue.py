@@ -11,6 +11,7 @@ from bench.rows import (
     database,
     dead_domain,
     ended,
+    large_mail,
     memory,
     overload,
     postfix,
@@ -21,7 +22,7 @@ from bench.rows import (
 )
 
 _ALONE: Sequence[ModuleType] = (database, slow_disk, rq_jobs, dead_domain, backlog, memory, recorder)
-_BY_NAME_ONLY: Sequence[ModuleType] = (ended, overload, restore, client)
+_BY_NAME_ONLY: Sequence[ModuleType] = (ended, overload, large_mail, restore, client)
 
 
 def _named(modules: Sequence[ModuleType]) -> dict[str, str]:

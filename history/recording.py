@@ -10,7 +10,7 @@ from history import schema
 from history.errors import Foreign
 from history.faults import words
 from history.report import RecorderState, Report
-from outbox.errors import ArchiveUnavailable, Gap, OutboxError
+from outbox.errors import Gap, ObjectsUnavailable, OutboxError
 from runtime import logs
 from runtime.connections import StoreError
 
@@ -67,7 +67,7 @@ class Recording:
             self._failed(RecorderState.GAP, str(gap))
         except Foreign as foreign:
             self._failed(RecorderState.FOREIGN, str(foreign))
-        except ArchiveUnavailable as error:
+        except ObjectsUnavailable as error:
             self._failed(RecorderState.WAITING, str(error))
         except (OutboxError, *StoreError):
             self._failed(RecorderState.WAITING, "the queue is away")

@@ -130,6 +130,7 @@ class Acceptor:
         key served another request.
         """
         self._floors.demand()
+        submissions = await self._inlet.large.named(submissions)
         day = self._day_of(submissions, idempotency)
         entry = Entry.of(submissions, idempotency, day=day, retention_ms=self._retention_ms)
         return await asyncio.shield(self._keep(self._append(entry, idempotency)))

@@ -62,6 +62,7 @@ class Account:
     complained: bool = False
     in_queue: bool = False
     live: bool = False  # in the queue, with work left
+    blobs: set[str] = field(default_factory=set)  # SHA-256 of its content, where that lies beside the queue
 
     def take(self, kind: str, *fact: Any) -> None:
         """Add a fact of outbox/facts.py."""
@@ -109,6 +110,9 @@ class Account:
     def _queue(self, live: bool) -> None:  # noqa: FBT001
         self.in_queue = True
         self.live |= live
+
+    def _blob(self, digest: str) -> None:
+        self.blobs.add(digest)
 
     def _seen(self, outcomes: list[OutcomeFields]) -> None:
         """Ends that an old queue knows."""

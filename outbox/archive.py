@@ -11,18 +11,22 @@ import io
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Self
 
 from redis import Redis
 
-from outbox.archive_store import Store, open_store
-from outbox.archive_store_folder import FolderStore
-from outbox.errors import ArchiveUnavailable, Gap
+from outbox.blobs import Blobs
+from outbox.errors import BlobLost, Gap, ObjectsUnavailable
 from outbox.events import Event
 from outbox.generation import Memory
+from outbox.message import Message
+from outbox.object_store import ARCHIVED, Store, open_archive_store
+from outbox.object_store_folder import FolderStore
 from outbox.records import decode, encode
 from outbox.retire import compact
 from outbox.tail import Recorded, Tail
@@ -59,14 +63,14 @@ class Archive:
     """Segments in a store. A reader remembers which there are, and looks again when it misses one."""
 
     def __init__(self, place: Path | Store) -> None:
-        self.store: Store = FolderStore(place) if isinstance(place, Path) else place
+        self.store: Store = FolderStore(place, suffix=ARCHIVED) if isinstance(place, Path) else place
         self._known: list[Segment] = []
         self._held: OrderedDict[Segment, list[Recorded]] = OrderedDict()
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
         """The archive that the settings name."""
-        return cls(open_store(settings))
+        return cls(open_archive_store(settings))
 
     def segments(self) -> list[Segment]:
         """All segments in order, as they are now."""
@@ -79,7 +83,7 @@ class Archive:
         return max((segment.last for segment in _sorted(later)), default=at_least)
 
     def write(self, events: list[Recorded]) -> Segment:
-        """Keep consecutive events as one segment, durable and read back on return. Raises ArchiveUnavailable."""
+        """Keep consecutive events as one segment, durable and read back on return. Raises ObjectsUnavailable."""
         octets = _pack(events)
         digest = hashlib.sha256(octets).hexdigest()[:16]
         first, last = events[0].event.number, events[-1].event.number
@@ -90,7 +94,7 @@ class Archive:
     def read(self, after: int, limit: int) -> list[Recorded]:
         """Events from number `after` + 1 on, within one segment; none when no segment has that number.
 
-        Raises Gap when the segment that has it is damaged, ArchiveUnavailable when nobody can tell.
+        Raises Gap when the segment that has it is damaged, ObjectsUnavailable when nobody can tell.
         """
         segment = self._with(after + 1)
         if segment is None:
@@ -140,7 +144,7 @@ def archive_once(redis: Redis, settings: Settings, *, now: datetime) -> int:
     Raises QueueLost.
     """
     Memory(settings).require(redis)
-    tail = Tail(redis, settings.queue_prefix)
+    tail = Tail(redis, settings.queue_prefix, read_blob=partial(_blob, Blobs(settings)))
     archived = tail.archived()
     try:
         archive = Archive.open(settings)
@@ -153,12 +157,21 @@ def archive_once(redis: Redis, settings: Settings, *, now: datetime) -> int:
         if not events[0].event.follows(newest):
             log.error("archive.gap", expected=newest + 1, found=events[0].event.number)
         segment = archive.write(events)
-    except ArchiveUnavailable as failure:
+    except ObjectsUnavailable as failure:
         log.error("archive.unavailable", error=str(failure))
         return 0
     log.info("archive.segment_closed", segment=segment.name, events=len(events))
     _give_back(redis, settings, segment.last)
     return len(events)
+
+
+def _blob(blobs: Blobs, message: Message) -> bytes | None:
+    """A large content, as the archive keeps it; None, with an alarm, when no store and no journal here has it."""
+    try:
+        with closing(blobs.open(message)) as blob:
+            return blob.read()
+    except BlobLost:
+        return None
 
 
 def _give_back(redis: Redis, settings: Settings, archived: int) -> None:

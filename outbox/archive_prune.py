@@ -9,7 +9,7 @@ from datetime import datetime
 from redis import Redis
 
 from outbox.archive import Archive
-from outbox.errors import ArchiveUnavailable
+from outbox.errors import ObjectsUnavailable
 from outbox.stream import Progress
 from runtime.logs import get
 from runtime.settings import Settings
@@ -27,7 +27,7 @@ def prune_archive(redis: Redis, settings: Settings, *, now: datetime) -> int:
         return _prune(
             Archive.open(settings), Progress(redis, settings).read().checkpoint, now - settings.archive_retention
         )
-    except ArchiveUnavailable as failure:
+    except ObjectsUnavailable as failure:
         log.warning("archive.prune_put_off", error=str(failure))
         return 0
 

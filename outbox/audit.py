@@ -17,7 +17,8 @@ import orjson
 from redis import Redis
 
 from outbox.account import Account
-from outbox.errors import ArchiveUnavailable
+from outbox.blobs import blob_name
+from outbox.errors import ObjectsUnavailable
 from outbox.facts import Facts, Sources, read_queue, read_stream
 from outbox.generation import Memory, Sight
 from outbox.restoring import Restoring, put
@@ -50,6 +51,7 @@ class Audited:
     in_journal_only: int = 0  # of the live: not yet in the queue
     unaccounted: int = 0
     orphans: list[str] = field(default_factory=list)
+    without_content: int = 0  # live messages whose large content is not where the queue says
     repaired: int = 0  # messages
     reinjected: int = 0  # accepts that lay in an abandoned journal only (outbox/adopt.py), put there by the repair
     gaps: list[str] = field(default_factory=list)  # events that cannot be read: what they tell is not counted
@@ -57,7 +59,7 @@ class Audited:
     @property
     def holds(self) -> bool:
         """Whether the equation holds."""
-        return self.queue == "ok" and not self.unaccounted and not self.gaps
+        return self.queue == "ok" and not self.unaccounted and not self.gaps and not self.without_content
 
 
 class Audit:
@@ -80,6 +82,7 @@ class Audit:
         self._ended_in_history = ended_in_history  # asked only about messages that nobody else knows
         self._restoring = Restoring(self._sources, "", settings.node, now)
         self._result = Audited(to_ms(now))
+        self._blobs: set[str] | None = None
 
     def run(self, *, repair: bool = False) -> Audited:
         """Read everything, and put orphans back if asked to. The result is kept in the queue, for the backlog."""
@@ -89,6 +92,7 @@ class Audit:
         else:
             with Facts(self._settings.data_dir) as facts:
                 self._gather(facts)
+                self._blobs = self._list_blobs()
                 for accounts in facts.accounts():
                     ours = [account for account in accounts if account.counts(self._sources.begins_at)]
                     self._count([a for a in ours if _came_before(a, sight.number)], repair=repair)
@@ -105,7 +109,7 @@ class Audit:
         read_queue(self._redis, self._prefix, facts, whole=False)
         try:
             self._read_events(facts)
-        except ArchiveUnavailable as failure:
+        except ObjectsUnavailable as failure:
             self._result.gaps.append(str(failure))
 
     def _read_events(self, facts: Facts) -> None:
@@ -119,6 +123,37 @@ class Audit:
             read, _ = self._sources.read_archives(facts, after=read)
         self._result.gaps.append(f"event {read + 1} is neither in the stream nor in the archive")
 
+    def _list_blobs(self) -> set[str] | None:
+        """The names of all large contents; None when nobody can tell."""
+        blobs = self._sources.blobs
+        try:
+            return set(blobs.store.names()) if blobs.enabled else None
+        except ObjectsUnavailable as failure:
+            self._result.gaps.append(str(failure))
+            return None
+
+    def _look_for_content(self, account: Account, *, repair: bool) -> None:
+        """A live message needs its content: without it the queue promises what no worker can do."""
+        names = {blob_name(account.id, digest) for digest in account.blobs}
+        if self._blobs is None or not names or not names.isdisjoint(self._blobs):
+            return
+        live: Any = self._redis.hget(f"{{{self._prefix}}}:m:{account.id}", "live")
+        if not int(live or 0):
+            return  # it has ended meanwhile
+        if repair and self._put_content(account):
+            return
+        log.error("audit.content_missing", id=account.id)
+        self._result.without_content += 1
+
+    def _put_content(self, account: Account) -> bool:
+        submission = self._sources.message(account, self._redis, self._prefix)
+        if submission is None or not submission.message.blob:
+            return False
+        self._sources.blobs.put(submission.message, submission.content)
+        self._result.repaired += 1
+        log.warning("audit.repaired", id=account.id)
+        return True
+
     def _count(self, accounts: list[Account], *, repair: bool) -> None:
         sums: Counter[str] = Counter()
         suspects: list[Account] = []
@@ -130,6 +165,8 @@ class Audit:
                 self._result.in_journal_only += left
             if left and (account.live or not account.confirmed):
                 sums["live"] += left
+                if account.live:
+                    self._look_for_content(account, repair=repair)
             elif left:
                 suspects.append(account)
             self._result.messages += 1
@@ -166,6 +203,8 @@ class Audit:
         if submission is None:
             log.error("audit.content_missing", id=account.id)
             return False
+        if submission.message.blob:
+            self._sources.blobs.put(submission.message, submission.content)
         put(self._redis, [self._restoring.arguments(account, submission)], keys=self._memory.script_keys)
         self._result.repaired += 1
         log.warning("audit.repaired", id=account.id)

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from prometheus_client import Counter, Gauge
 
@@ -19,12 +19,15 @@ from runtime.settings import Settings
 
 log = get(__name__)
 
+Result = TypeVar("Result")
+
 WORKING = Gauge("nightmail_accepts_in_flight", "Accepts that are being worked on")
 WAITING = Gauge("nightmail_accepts_waiting", "Accepts that wait for a place")
 TURNED_AWAY = Counter("nightmail_overload_refusals_total", "Accepts refused because of too many others")
 
 _STANDING_SECONDS = 0.1  # a line that was not empty for so long is a standing one
 _CALM_SECONDS = 2.0  # without a refusal, until a burst may fill the long line again
+_HUGE = 1024 * 1024  # octets of a request that is worked on alone
 _AT_ONCE = 4  # let in per turn of the event loop, so that refusals are not held up by composing
 
 
@@ -56,6 +59,7 @@ class Door:
         self._wait = settings.accept_wait.total_seconds()
         self._clock = clock
         self.octets = Octets(settings.accept_bytes)
+        self._huge = asyncio.Semaphore(1)
         self._working = 0
         self._line: deque[asyncio.Future[None]] = deque()
         self._began_at = 0.0  # when the line was begun
@@ -71,6 +75,17 @@ class Door:
         """Return if one more may wait; raises Overloaded."""
         if self.is_full:
             self._turn_away("too many accepts at once")
+
+    async def in_thread(self, work: Callable[[], Result], octets: int) -> Result:
+        """What `work` on a request of so many octets gives.
+
+        A thread shares the interpreter with the event loop, and 25 MB keep one busy for half a second: with several of
+        them the loop would seldom have its turn, so they are worked on one at a time.
+        """
+        if octets <= _HUGE:
+            return await asyncio.to_thread(work)
+        async with self._huge:
+            return await asyncio.to_thread(work)
 
     async def __aenter__(self) -> None:
         """`enter`, and `leave` at the end."""

@@ -23,6 +23,11 @@ class Submission:
     message: Message
     content: bytes
 
+    @property
+    def queued(self) -> bytes:
+        """What the queue itself gets of the content: nothing of one that lies beside it."""
+        return b"" if self.message.blob else self.content
+
 
 @dataclass(frozen=True, slots=True)
 class FirstUse:
@@ -72,8 +77,13 @@ class Entry:
 
     @property
     def size(self) -> int:
-        """Bytes of content."""
-        return sum(len(s.content) for s in self.submissions)
+        """Bytes of content that the queue gets."""
+        return sum(len(s.queued) for s in self.submissions)
+
+    @property
+    def large(self) -> list[Submission]:
+        """The submissions whose contents must lie beside the queue before it may know of them."""
+        return [s for s in self.submissions if s.message.blob]
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -106,7 +116,8 @@ class Entry:
         """The inverse of `record`."""
         submissions, at = [], 0
         for fields, size in zip(header["messages"], header["sizes"], strict=True):
-            submissions.append(Submission(Message.from_dict(fields), blob[at : at + size]))
+            content = blob if size == len(blob) else blob[at : at + size]  # a large one is not copied
+            submissions.append(Submission(Message.from_dict(fields), content))
             at += size
         if "first_use" not in header:
             return cls.plain(submissions)
@@ -122,7 +133,7 @@ def _message_arguments(submission: Submission, meta: bytes, now: datetime) -> li
     due = to_ms(message.scheduled_at) if waits and message.scheduled_at else to_ms(now)
     state = State.SCHEDULED if waits else State.QUEUED
     deliveries = message.deliveries()
-    flat: list[Argument] = [message.id, meta, submission.content, state, to_ms(message.created_at), len(deliveries)]
+    flat: list[Argument] = [message.id, meta, submission.queued, state, to_ms(message.created_at), len(deliveries)]
     for delivery in deliveries:
         flat += [delivery.lane, due, ",".join(map(str, delivery.recipients))]
     return flat

@@ -46,8 +46,15 @@ class QueueLost(OutboxError, ResponseError):
     """
 
 
-class ArchiveUnavailable(OutboxError):
-    """The archive cannot be written or read now. The queue keeps what is not archived, so nothing is lost."""
+class ObjectsUnavailable(OutboxError):
+    """The archive, or the store of large contents, cannot be written or read now.
+
+    Nothing is lost: the queue keeps what is not archived, the journal what is not in the queue.
+    """
+
+
+class BlobLost(OutboxError):
+    """A large content is nowhere, or nowhere as it was accepted: no store, and no journal of this machine, has it."""
 
 
 class Gap(OutboxError):

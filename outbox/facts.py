@@ -16,6 +16,7 @@ from redis import Redis
 
 from outbox.account import Account
 from outbox.archive import Archive
+from outbox.blobs import Blobs
 from outbox.entry import Entry, Submission
 from outbox.errors import Gap
 from outbox.events import Event
@@ -75,6 +76,7 @@ class Sources:
 
     def __init__(self, settings: Settings, others: Sequence[Path] = ()) -> None:
         folders = [settings.data_dir, *others]
+        self.blobs = Blobs(settings)
         self.archives = [Archive.open(settings), *(Archive(folder / "archive") for folder in others)]
         self.begins_at = 0  # ms: what the archive tells begins here; of older mail it may have forgotten the end
         self.journals = [path for folder in folders for path in sorted((folder / "journal").glob("*/*.log"))]
@@ -127,12 +129,24 @@ class Sources:
         if account.accepted is None:
             return None
         if account.accepted.archive < 0:
-            return _of_queue(redis, prefix, account.id)
+            return self._of_queue(redis, prefix, account.id)
         (found,) = self.archives[account.accepted.archive].read(account.accepted.number - 1, 1)
         if found.content is None:
             return None
         header = {"messages": [found.event.fields["message"]], "sizes": [len(found.content)]}
         return Entry.from_record(header, found.content).submissions[0]
+
+    def _of_queue(self, redis: Redis, prefix: str, message_id: str) -> Submission | None:
+        pipe = redis.pipeline(transaction=False)
+        pipe.hgetall(f"{{{prefix}}}:m:{message_id}")
+        pipe.get(f"{{{prefix}}}:c:{message_id}")
+        fields, content = pipe.execute()
+        if not fields:
+            return None
+        message = read_view(fields, None).message
+        if message.blob:
+            content = self.blobs.read(message)
+        return Submission(message, content) if content is not None else None
 
     def receipt(self, place: tuple[int, int]) -> tuple[Header, str]:
         """A receipt's record, and the name of the folder it lies in."""
@@ -198,20 +212,13 @@ def _add_view(facts: Facts, view: MessageView) -> None:
         facts.add(view.message.id, "cancelled", 0, False)
 
 
-def _of_queue(redis: Redis, prefix: str, message_id: str) -> Submission | None:
-    pipe = redis.pipeline(transaction=False)
-    pipe.hgetall(f"{{{prefix}}}:m:{message_id}")
-    pipe.get(f"{{{prefix}}}:c:{message_id}")
-    fields, content = pipe.execute()
-    return Submission(read_view(fields, None).message, content) if fields and content is not None else None
-
-
 def _add_record(facts: Facts, file: int, offset: int, header: Header) -> None:
     match header["kind"]:
         case "accepted":
             for nth, message in enumerate(header["messages"]):
                 told = (len(message["recipients"]), message["created_at"], header["confirmed"])
                 facts.add(message["id"], "journal", file, offset, nth, *told)
+                _add_blob(facts, message)
         case "confirmed":
             for message_id in header["ids"]:
                 facts.add(message_id, "confirmed", header.get("repeat", False))
@@ -232,12 +239,18 @@ def _add_record(facts: Facts, file: int, offset: int, header: Header) -> None:
             facts.add(header["id"], "rescheduled", header["at"], header["scheduled_at"], False)
 
 
+def _add_blob(facts: Facts, message: dict[str, Any]) -> None:
+    if message.get("blob"):
+        facts.add(message["id"], "blob", message["blob"])
+
+
 def add_event(facts: Facts, archive: int, event: Event) -> None:
     """Add what one event tells."""
     fields, message_id = event.fields, event.fields["id"]
     match event.kind:
         case "accepted":
             facts.add(message_id, "accepted", archive, event.number, len(fields["message"]["recipients"]))
+            _add_blob(facts, fields["message"])
         case "attempted":
             outcomes = [
                 [o[name] for name in ("recipient", "state", "code", "status", "text")] for o in fields["outcomes"]

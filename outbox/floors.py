@@ -72,6 +72,8 @@ class Floors:
         self._read_disk = read_disk
         # The embedded queue keeps its files in our folder; one of somebody else's minds its own disk.
         self._folders = {"journal": settings.data_dir / "journal", "queue": settings.data_dir / "valkey"}
+        if settings.blobs and "://" not in settings.blobs:
+            self._folders["large contents"] = Path(settings.blobs)
         self._lacking: dict[str, str] = {}
 
     @property

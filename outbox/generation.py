@@ -20,9 +20,9 @@ from prometheus_client import Gauge
 from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 
-from outbox.archive_store import open_store
-from outbox.errors import ArchiveUnavailable, QueueLost
+from outbox.errors import ObjectsUnavailable, QueueLost
 from outbox.journal import read_segment, sync_folder
+from outbox.object_store import open_archive_store
 from runtime.connections import StoreError
 from runtime.logs import get
 from runtime.settings import Settings
@@ -171,7 +171,7 @@ class Memory:
         """The mark to remember where an empty queue is not a new one; empty where it is."""
         try:
             return _NEVER_SEEN if has_past(self._settings) else ""
-        except ArchiveUnavailable as failure:
+        except ObjectsUnavailable as failure:
             log.warning("queue.past_unknown", error=str(failure)[:200])
             return _UNSURE
 
@@ -213,7 +213,7 @@ class Memory:
 
 
 def has_past(settings: Settings) -> bool:
-    """Whether some queue has held mail: then an empty one is not a new one. Raises ArchiveUnavailable.
+    """Whether some queue has held mail: then an empty one is not a new one. Raises ObjectsUnavailable.
 
     The archive tells it to a machine that is new itself. Accepts that no queue confirmed prove nothing: the queue may
     be late at the first start of all.
@@ -221,7 +221,7 @@ def has_past(settings: Settings) -> bool:
     journals = sorted((settings.data_dir / "journal").glob("*/*.log"))
     if any(_knew_a_queue(header) for _, header, _ in chain.from_iterable(map(read_segment, journals))):
         return True
-    return any(name.startswith("events-") for name in open_store(settings).names())
+    return any(name.startswith("events-") for name in open_archive_store(settings).names())
 
 
 def _knew_a_queue(header: dict[str, Any]) -> bool:

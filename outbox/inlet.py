@@ -13,6 +13,8 @@ from typing import Any
 from redis.asyncio import Redis
 
 from outbox.entry import Entry, FirstUse
+from outbox.errors import ObjectsUnavailable
+from outbox.large_inlet import LargeInlet
 from outbox.queue import Outbox
 from runtime import clock
 from runtime.batcher import Batcher
@@ -47,6 +49,7 @@ class Inlet:
         now: Callable[[], datetime] = clock.now,
     ) -> None:
         self._outbox = outbox
+        self.large = LargeInlet(outbox.blobs)
         self.redis = redis
         self._timeout = timeout.total_seconds()
         self._pause = pause.total_seconds()
@@ -72,11 +75,17 @@ class Inlet:
         """
         if self.is_open:
             raise Unconfirmed
+        if large := entry.large:
+            try:
+                await self.large.put(large)
+            except ObjectsUnavailable as failure:
+                raise Unconfirmed from failure
         verdict, value = await self._batcher.submit(entry)
         return FirstUse.decode(value) if verdict == b"replayed" else None
 
     async def stop(self) -> None:
         """End the background trial."""
+        self.large.stop()
         if self._trial:
             self._trial.cancel()
 

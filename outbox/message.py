@@ -63,6 +63,7 @@ class Message:
     text_derived: bool = False  # the text part was made from the html, and is not shown as the client's
     smtputf8: bool = False  # the envelope or the headers need RFC 6531
     from_domain: str = ""  # the domain of From as an A-label: whose DKIM keys sign
+    blob: str = ""  # SHA-256 of a content that is too large for the queue and lies beside it (outbox/blobs.py)
 
     def deliveries(self) -> tuple[Delivery, ...]:
         """One delivery per recipient domain, in order of first appearance."""

@@ -44,20 +44,23 @@ def _longest(octets: bytes) -> int:
 
 def base64_body(octets: bytes) -> bytes:
     """Base64 in lines of 76, without a final line end."""
-    lines = []
+    slices = []
     for start in range(0, len(octets), _SLICE):
         block = b2a_base64(octets[start : start + _SLICE], newline=False)
-        lines += [block[at : at + _COLUMN] for at in range(0, len(block), _COLUMN)]
-    return b"\r\n".join(lines)
+        slices.append(b"\r\n".join([block[at : at + _COLUMN] for at in range(0, len(block), _COLUMN)]))
+    return b"\r\n".join(slices)
 
 
 def multipart(subtype: str, parts: Sequence[Part], *, seed: str) -> Part:
     """A multipart around `parts`. `seed` is unlike that of any multipart within it."""
     boundary = f"=_{seed}"
     delimiter = f"--{boundary}\r\n".encode()
-    octets = b"".join(delimiter + _headers(part) + b"\r\n" + part.octets + b"\r\n" for part in parts)
+    pieces: list[bytes] = []  # joined once: parts may be large, and copying them stops other threads
+    for part in parts:
+        pieces += [delimiter, _headers(part), b"\r\n", part.octets, b"\r\n"]
+    pieces.append(f"--{boundary}--".encode())
     header = ("Content-Type", f'multipart/{subtype}; boundary="{boundary}"')
-    return Part((header,), octets + f"--{boundary}--".encode())
+    return Part((header,), b"".join(pieces))
 
 
 def _headers(part: Part) -> bytes:

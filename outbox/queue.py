@@ -4,6 +4,7 @@ The way of a delivery: `append` puts it into its lane, `claim` leases it, `settl
 `release`, `reap` and `rescue` bring back what was claimed and not settled.
 """
 
+import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -14,6 +15,8 @@ from typing import Any, cast
 from redis.asyncio import Redis
 
 from outbox import events
+from outbox.blobs import Blobs
+from outbox.errors import ObjectsUnavailable
 from outbox.generation import Memory
 from outbox.message import Attempt, Claim, Message
 from outbox.recall import BRIEF, Recall
@@ -23,7 +26,10 @@ from outbox.states import State
 from outbox.suppression import Origin, Suppression
 from outbox.view import MessageView, outcome_json, read_view
 from runtime.clock import from_ms, ms_of, to_ms
+from runtime.logs import get
 from runtime.settings import Settings
+
+log = get(__name__)
 
 FLOW_BUCKET_MS = 5_000  # in and out flow is counted in buckets of this length, kept for three minutes
 _REAP_LIMIT = 500
@@ -60,6 +66,7 @@ class Outbox:
         self._settings = settings
         self._scripts = Scripts(redis, settings)
         self._memory = Memory(settings)
+        self.blobs = Blobs(settings)
         self._recall = Recall(settings)
         self._lease_ms = ms_of(settings.lease)
 
@@ -119,6 +126,10 @@ class Outbox:
         """Give claims back untried: they are due at once and the attempt does not count."""
         if claims:
             await self._scripts.call("release", to_ms(now), len(claims), *_tokens(claims))
+
+    async def hold(self, claim: Claim, *, reason: str, now: datetime) -> bool:
+        """Put a claimed delivery aside for a person. False: the lease was lost."""
+        return bool(await self._scripts.call("hold", claim.delivery_id, claim.token, to_ms(now), reason))
 
     async def leave(self, lane: str, channel: str) -> None:
         """Free the channel's place in the lane."""
@@ -187,7 +198,15 @@ class Outbox:
         fields, *octets = await pipe.execute()
         if BRIEF in fields:
             return (await self._recall.views({message_id: fields[BRIEF]}, content=content)).get(message_id)
-        return read_view(fields, octets[0] if octets else None) if fields else None
+        view = read_view(fields, octets[0] if octets else None) if fields else None
+        return await self._with_blob(view) if view and content and view.message.blob else view
+
+    async def _with_blob(self, view: MessageView) -> MessageView:
+        try:
+            return replace(view, content=await asyncio.to_thread(self.blobs.read, view.message))
+        except ObjectsUnavailable as failure:
+            log.warning("blob.unreadable", id=view.message.id, error=str(failure))
+            return replace(view, content=None)
 
     async def newest(
         self, *, limit: int, before_ms: int | None = None, after_ms: int | None = None

@@ -18,7 +18,8 @@ from redis import Redis
 
 from outbox import events
 from outbox.account import Account
-from outbox.errors import ArchiveUnavailable, OutboxError
+from outbox.entry import Submission
+from outbox.errors import ObjectsUnavailable, OutboxError
 from outbox.facts import Facts, Sources, read_queue, read_stream, under_way
 from outbox.generation import REBUILDING, Memory, Remembered, Sight
 from outbox.policy_snapshot import read_snapshot, without_secrets
@@ -132,7 +133,7 @@ class Rebuild:
         keys = [key for header in sources.read_journals(facts) if (key := self._key_of(header))]
         try:
             newest, found = sources.read_archives(facts)
-        except ArchiveUnavailable as failure:
+        except ObjectsUnavailable as failure:
             raise CannotRebuild(f"the archive is away, and it knows what has ended: {failure}") from None
         gaps = [str(gap) for gap in found]
         self._archived = newest
@@ -206,11 +207,11 @@ class Rebuild:
         for accounts in facts.accounts():
             ours = (account for account in accounts if account.counts(sources.begins_at))
             wanted = [account for account in ours if _is_wanted(account)]
-            for batch in _batches(self._arguments(restoring, wanted)):
+            for batch in _batches(self._arguments(restoring, wanted, dry=dry)):
                 if not dry:
                     put(self._redis, batch, keys=(1, self._prefix))  # no fence: its mark is nobody's yet
 
-    def _arguments(self, restoring: Restoring, accounts: list[Account]) -> Iterator[list[Argument]]:
+    def _arguments(self, restoring: Restoring, accounts: list[Account], *, dry: bool) -> Iterator[list[Argument]]:
         result = self._result
         for account in accounts:
             submission = restoring.sources.message(account, self._redis, self._settings.queue_prefix)
@@ -218,12 +219,21 @@ class Rebuild:
                 result.without_content += 1
                 log.error("rebuild.content_missing", id=account.id)
                 continue
+            if submission.message.blob and not dry:
+                self._put_blob(restoring.sources, submission)
             result.restored += 1
             result.told_again += not account.is_told
             live = len(account.ends()) < account.recipients
             result.waiting += live
             result.in_doubt += live and any(account.in_doubt(d.index) for d in submission.message.deliveries())
             yield restoring.arguments(account, submission)
+
+    def _put_blob(self, sources: Sources, submission: Submission) -> None:
+        """A large content goes to its place before the queue knows of it again."""
+        try:
+            sources.blobs.put(submission.message, submission.content)
+        except ObjectsUnavailable as failure:
+            raise CannotRebuild(f"the store of large contents is away: {failure}") from None
 
     def _end(self) -> None:
         """The queue is whole: give it its mark, and remember it."""

@@ -8,7 +8,7 @@ import asyncio
 from dataclasses import replace
 
 from outbox.archive import Archive
-from outbox.errors import ArchiveUnavailable, Gap
+from outbox.errors import Gap, ObjectsUnavailable
 from outbox.message import Message
 from outbox.states import ENDED, State
 from outbox.view import MessageView
@@ -44,7 +44,7 @@ class Recall:
             for message_id, brief in sorted(briefs.items(), key=lambda item: _number(item[1])):
                 if view := _view(archive, message_id, brief, content=content):
                     found[message_id] = view
-        except (ArchiveUnavailable, Gap) as failure:
+        except (ObjectsUnavailable, Gap) as failure:
             log.warning("archive.cannot_recall", error=str(failure))
         return found
 

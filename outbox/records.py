@@ -26,8 +26,13 @@ class Damaged(Exception):
 
 def encode(header: Header, blob: bytes = b"") -> bytes:
     """One record."""
+    return front(header, blob) + blob
+
+
+def front(header: Header, blob: bytes) -> bytes:
+    """What stands in front of the blob in its record."""
     head = orjson.dumps(header)
-    return b"".join((_FRAME.pack(len(head), len(blob), zlib.crc32(blob, zlib.crc32(head))), head, blob))
+    return _FRAME.pack(len(head), len(blob), zlib.crc32(blob, zlib.crc32(head))) + head
 
 
 def decode(stream: BinaryIO) -> Iterator[tuple[int, Header, bytes]]:

@@ -26,6 +26,7 @@ LAG = Gauge("nightmail_reinjection_lag_seconds", "Age of the oldest of them", ["
 REINJECTED = Counter("nightmail_reinjected_accepts_total", "Accepts put into the queue from the journal")
 
 _AT_ONCE = 64
+_AT_ONCE_BYTES = 16 * 1024 * 1024  # of content
 
 
 class Reinjector:
@@ -107,18 +108,37 @@ class Reinjector:
         LAG.labels(name).set(max(0.0, time.time() - oldest) if oldest else 0)
 
     async def _put_some(self) -> None:
-        read = [(place, self._read(place)) for place in list(islice(self._places, _AT_ONCE))]
-        entries = [(place, entry) for place, entry in read if entry]
-        results = await asyncio.gather(*(self._inlet.put(entry) for _, entry in entries), return_exceptions=True)
-        for (place, entry), result in zip(entries, results, strict=True):
+        entries = await asyncio.to_thread(self._read_some, list(islice(self._places, _AT_ONCE)))
+        results = await asyncio.gather(
+            *(self._inlet.put(entry) for _, entry in entries if entry), return_exceptions=True
+        )
+        failures: list[BaseException] = []
+        for place in [place for place, entry in entries if entry is None]:
+            del self._places[place]
+        for (place, entry), result in zip([(p, e) for p, e in entries if e], results, strict=True):
             if isinstance(result, BaseException):
-                raise result
+                failures.append(result)
+                continue
             # The mark needs no fdatasync of its own: without it the entry is put again, which changes nothing.
             # A repeat is answered and never sent: another request was first with its idempotency key.
             repeat = result is not None and result != entry.first_use
             self._journal.write({"kind": "confirmed", "ids": entry.ids, "repeat": repeat})
             del self._places[place]
             REINJECTED.inc()
+        if failures:
+            raise failures[0]
+
+    def _read_some(self, places: list[Place]) -> list[tuple[Place, Entry | None]]:
+        """The first entries, so many that their contents fit into memory."""
+        read: list[tuple[Place, Entry | None]] = []
+        weight = 0
+        for place in places:
+            entry = self._read(place)
+            read.append((place, entry))
+            weight += sum(len(s.content) for s in entry.submissions) if entry else 0
+            if weight > _AT_ONCE_BYTES:
+                break
+        return read
 
     def _read(self, place: Place) -> Entry | None:
         """The entry there. One that cannot be read any more must not hold up those behind it."""
@@ -126,7 +146,6 @@ class Reinjector:
             return Entry.from_record(*self._journal.read(place))
         except (Damaged, FileNotFoundError, RuntimeError) as damage:  # RuntimeError: the segment ends before the place
             log.error("accept.unconfirmed_unreadable", place=str(place), error=str(damage))
-            del self._places[place]
             return None
 
 
@@ -136,11 +155,12 @@ def _unconfirmed_since(journal: Journal) -> list[tuple[Place, float]]:
     The place of each, and the Unix time at which its first message was made.
     """
     open_places: dict[tuple[str, ...], tuple[Place, float]] = {}
+    confirmed: set[tuple[str, ...]] = set()  # met before the accept, which is large and has its own segment
     for place, header, _ in journal.replay():
-        if header["kind"] == "accepted" and not header["confirmed"]:
+        if header["kind"] == "accepted" and not header["confirmed"] and _ids(header) not in confirmed:
             open_places[_ids(header)] = (place, header["messages"][0]["created_at"] / 1000)
-        elif header["kind"] == "confirmed":
-            open_places.pop(tuple(header["ids"]), None)
+        elif header["kind"] == "confirmed" and open_places.pop(tuple(header["ids"]), None) is None:
+            confirmed.add(tuple(header["ids"]))
     return list(open_places.values())
 
 

@@ -18,7 +18,7 @@ class State(StrEnum):
     FAILED = "failed"  # ended: permanent reply, or expired (RFC 3463 X.4.7)
     SUPPRESSED = "suppressed"  # ended: on the suppression list, never tried
     CANCELLED = "cancelled"  # ended: by the client, before any attempt was under way
-    HELD = "held"  # put aside for a person after too many lost leases; neither waits nor ended
+    HELD = "held"  # put aside for a person: too many lost leases, or content lost; neither waits nor ended
 
 
 WAITING = frozenset({State.SCHEDULED, State.QUEUED, State.DEFERRED})
@@ -35,6 +35,7 @@ MOVES: dict[str, tuple[frozenset[State], frozenset[State]]] = {
     "release": (frozenset({State.SENDING}), frozenset({State.QUEUED})),
     "reap": (frozenset({State.SENDING}), frozenset({State.QUEUED, State.HELD})),
     "rescue": (frozenset({State.SENDING}), frozenset({State.QUEUED, State.HELD})),
+    "hold": (frozenset({State.SENDING}), frozenset({State.HELD})),
     "reschedule": (frozenset({State.SCHEDULED}), frozenset({State.SCHEDULED})),
     "cancel": (WAITING | {State.HELD}, frozenset({State.CANCELLED})),
     "redrive": (frozenset({State.HELD}), frozenset({State.QUEUED})),

@@ -8,8 +8,9 @@ from typing import Any, cast
 from redis import Redis
 
 from outbox.archive import Archive
-from outbox.errors import Gap
-from outbox.tail import Recorded, Tail
+from outbox.blobs import Blobs
+from outbox.errors import Gap, ObjectsUnavailable
+from outbox.tail import Recorded, Tail, is_large
 from runtime import clock
 from runtime.clock import from_ms, to_ms
 from runtime.settings import Settings
@@ -21,7 +22,7 @@ class EventSource:
     """What the recorder reads; for blocking code."""
 
     def __init__(self, redis: Redis, settings: Settings) -> None:
-        self._tail = Tail(redis, settings.queue_prefix)
+        self._tail = Tail(redis, settings.queue_prefix, read_blob=Blobs(settings).read)
         self._archive = Archive.open(settings)
 
     def newest(self) -> int:
@@ -58,10 +59,15 @@ class EventSource:
         return []
 
     def _complete(self, recorded: Recorded) -> Recorded:
-        """A content that left the queue before it was recorded lies in the archive."""
+        """A content that left the queue before it was recorded lies in the archive.
+
+        Raises ObjectsUnavailable where a large one cannot be read here: within half a minute the archive has it.
+        """
         if recorded.event.kind != "accepted" or recorded.content is not None:
             return recorded
         kept = self._archive.read(recorded.event.number - 1, 1)
+        if not kept and is_large(recorded.event):
+            raise ObjectsUnavailable(f"the content of event {recorded.event.number} cannot be read here yet")
         return kept[0] if kept else recorded
 
 

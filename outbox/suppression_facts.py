@@ -12,9 +12,9 @@ from typing import Any
 import orjson
 from redis import Redis
 
-from outbox.archive_store import Store, open_store
-from outbox.errors import ArchiveUnavailable
+from outbox.errors import ObjectsUnavailable
 from outbox.events import policy_changed
+from outbox.object_store import Store, open_archive_store
 from outbox.suppression import KIND
 from runtime.clock import from_ms
 from runtime.logs import get
@@ -42,7 +42,7 @@ class SuppressionFacts:
                 facts[address] = (at, value)
 
     def note_copy(self, store: Store) -> None:
-        """The newest good copy of the list. Raises ArchiveUnavailable."""
+        """The newest good copy of the list. Raises ObjectsUnavailable."""
         for name in sorted(store.names(_NAME), reverse=True):
             octets = store.get(name) if name.startswith(_NAME) else None
             if octets is not None and _digest(octets) in name:
@@ -78,11 +78,11 @@ def keep_copy(redis: Redis, settings: Settings, *, now: datetime) -> bool:
     octets = gzip.compress(orjson.dumps(found), mtime=0)
     name = f"{_NAME}{last:012d}-{_digest(octets)}.gz"
     try:
-        store = open_store(settings)
+        store = open_archive_store(settings)
         store.put(name, octets)
         for older in [each for each in store.names(_NAME) if each.startswith(_NAME) and each < name]:
             store.delete(older)
-    except ArchiveUnavailable as failure:
+    except ObjectsUnavailable as failure:
         log.warning("suppressions.copy_put_off", error=str(failure))
         return False
     redis.set(f"{prefix}:suppressedkept", last)

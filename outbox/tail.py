@@ -1,6 +1,6 @@
 """The tail of the events: what the stream in the queue still holds, with the contents of accepted messages."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,8 +8,12 @@ import orjson
 from redis import Redis
 
 from outbox.events import Event
+from outbox.message import Message
 
 _MOST_BYTES = 16 * 1024 * 1024  # of content in one reading
+
+
+ReadBlob = Callable[[Message], bytes | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +27,9 @@ class Recorded:
 class Tail:
     """Reads the stream; for blocking code."""
 
-    def __init__(self, redis: Redis, prefix: str) -> None:
+    def __init__(self, redis: Redis, prefix: str, *, read_blob: ReadBlob = lambda _: None) -> None:
         self._redis = redis
+        self._read_blob = read_blob
         self._prefix = f"{{{prefix}}}"
         self._stream = f"{self._prefix}:events"
 
@@ -66,7 +71,17 @@ class Tail:
         if not accepted:
             return {}
         octets: Any = self._redis.mget([f"{self._prefix}:c:{event.fields['id']}" for event in accepted])
-        return {event.number: content for event, content in zip(accepted, octets, strict=True) if content is not None}
+        found = zip(accepted, octets, strict=True)
+        contents = {event.number: content for event, content in found if content and not is_large(event)}
+        for event in filter(is_large, accepted):
+            content = self._read_blob(Message.from_dict(event.fields["message"]))
+            contents |= {event.number: content} if content is not None else {}
+        return contents
+
+
+def is_large(event: Event) -> bool:
+    """Whether it is of a message whose content lies beside the queue."""
+    return bool(event.fields.get("message", {}).get("blob"))
 
 
 def _run(events: Iterable[Event]) -> list[Event]:

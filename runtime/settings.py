@@ -9,6 +9,7 @@ from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -17,6 +18,8 @@ from runtime.networks import Network, parse_networks
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Positive = Annotated[int, Field(gt=0)]
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -204,6 +207,12 @@ class Settings(BaseSettings):
     )
     recorder_batch: Positive = Field(1000, description="Most events in one database transaction.")
     stream_keep: Positive = Field(10_000, description="Archived events kept in the queue for a quick catch-up.")
+    blob_url: str = Field(
+        "",
+        description="Where contents over 64 KB go: `s3://bucket/prefix`, or a folder that all machines of the queue "
+        "see; unset: `blobs` in data_dir where the queue is on this machine, else the queue itself.",
+    )
+    blob_endpoint: str | None = Field(None, description="URL of the S3-compatible store; unset: Amazon's.")
     archive_url: str = Field(
         "", description="Where archived events go: `s3://bucket/prefix`, or a folder; unset: `archive` in data_dir."
     )
@@ -236,6 +245,13 @@ class Settings(BaseSettings):
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("NIGHTMAIL_TLS_CERT and NIGHTMAIL_TLS_KEY go together")
         return self
+
+    @property
+    def blobs(self) -> str:
+        """Where large contents are kept; empty: in the queue. Another machine could not read a folder of this one."""
+        server = urlsplit(self.redis_url.get_secret_value())
+        is_here = server.scheme == "unix" or server.hostname in _LOOPBACK
+        return self.blob_url or (str(self.data_dir / "blobs") if is_here else "")
 
     @cached_property
     def database(self) -> str:

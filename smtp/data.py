@@ -20,6 +20,8 @@ _LINE_END = re.compile(rb"\r\n|\r|\n")
 # Memory does not depend on this bound: the size of the whole message bounds it.
 MAX_LINE = 100_000
 
+_WINDOW = 256 * 1024  # octets looked at in one go: no longer than other threads can wait
+
 
 class Content:
     """Gathers octets up to the final dot, at most `most` of them once their dots are unstuffed.
@@ -100,14 +102,23 @@ def canonical(content: bytes, *, bare: Literal["refuse", "normalise"]) -> bytes:
     """`content` with CRLF as its only line end, without NUL, in lines of at most `MAX_LINE`; raises Refused."""
     if b"\0" in content:
         raise Refused(550, "5.6.11", "NUL in content (RFC 5321 section 4.5.2)")
-    pairs = content.count(b"\r\n")
-    if content.count(b"\n") != pairs or content.count(b"\r") != pairs:
+    if any(_has_bare(content, start) for start in range(0, len(content), _WINDOW)):
         if bare == "refuse":
             raise Refused(550, "5.6.11", "Bare CR or LF in content (RFC 5321 section 2.3.8)")
         content = _LINE_END.sub(b"\r\n", content)
     if _has_long_line(content):
         raise Refused(550, "5.6.0", f"Line longer than {MAX_LINE} octets")
     return content
+
+
+def _has_bare(content: bytes, start: int) -> bool:
+    """Whether a CR or LF in the window from `start` on stands alone. A pair belongs to the window that it begins in."""
+    end = start + _WINDOW
+    lone_start = start > 0 and content[start - 1 : start + 1] == b"\r\n"  # its LF, and the pair, were counted before
+    pairs = content.count(b"\r\n", start, end + 1)
+    ends_within = content[end - 1 : end + 1] == b"\r\n"  # its LF is in the next window
+    feeds = content.count(b"\n", start, end) - lone_start + ends_within
+    return feeds != pairs or content.count(b"\r", start, end) != pairs
 
 
 def _has_long_line(content: bytes) -> bool:

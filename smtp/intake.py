@@ -6,8 +6,10 @@ the acceptor. Infrastructure faults leave as 4yz, never as 5yz.
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from functools import partial
 
 from outbox.accept import Acceptor, Idempotency, Submission
+from outbox.blobs import LARGE
 from outbox.domains import is_reserved
 from outbox.errors import Full, IdempotencyConflict, KeyUnknown, Overloaded, Unavailable
 from outbox.policy import ApiKey, Policy
@@ -106,6 +108,19 @@ class Intake:
             raise _refused(refusal) from None
 
     async def _take(self, envelope: Envelope, wire: bytes, key: ApiKey) -> tuple[str, bool]:
+        if len(wire) > LARGE:
+            compose = partial(self._compose, envelope, wire, key)
+            submission, idempotency = await self._acceptor.door.in_thread(compose, len(wire))
+        else:
+            submission, idempotency = self._compose(envelope, wire, key)
+        try:
+            accepted = await self._acceptor.accept([submission], idempotency)
+        except IdempotencyConflict:
+            raise Refused(550, "5.7.0", "Resend-Idempotency-Key was used for another message") from None
+        return accepted.ids[0], accepted.replayed
+
+    def _compose(self, envelope: Envelope, wire: bytes, key: ApiKey) -> tuple[Submission, Idempotency | None]:
+        """Everything that is said against a message is said here, as Refused. Needs no store."""
         draft = content.read(canonical(wire, bare=self._settings.smtp_bare_newline))
         self._check_senders(draft.from_domains, key)
         self._check_recipients(envelope.recipients)
@@ -119,11 +134,7 @@ class Intake:
             now=self._now(),
             hostname=self._settings.smtp_hostname,
         )
-        try:
-            accepted = await self._acceptor.accept([Submission(message, octets)], idempotency)
-        except IdempotencyConflict:
-            raise Refused(550, "5.7.0", "Resend-Idempotency-Key was used for another message") from None
-        return accepted.ids[0], accepted.replayed
+        return Submission(message, octets), idempotency
 
     def _check_senders(self, domains: Iterable[str], key: ApiKey) -> None:
         for domain in domains:

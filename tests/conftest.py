@@ -1,4 +1,9 @@
 """Fixtures that every test may ask for."""
 
 # In this order: each may import those before it, and a plugin that was imported already is not rewritten for asserts.
-pytest_plugins = ["tests.fixtures.valkey", "tests.fixtures.postgres", "tests.fixtures.history"]
+pytest_plugins = [
+    "tests.fixtures.valkey",
+    "tests.fixtures.object_store",
+    "tests.fixtures.postgres",
+    "tests.fixtures.history",
+]

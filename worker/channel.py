@@ -3,10 +3,13 @@
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
+from outbox.blobs import OpenBlob
+from outbox.errors import BlobLost, ObjectsUnavailable
 from outbox.message import Attempt, Claim
 from outbox.queue import Outbox
 from outbox.states import State
@@ -15,7 +18,7 @@ from runtime.logs import get
 from runtime.settings import Settings
 from worker import suppressed
 from worker.conclude import conclude
-from worker.errors import LeaseLost
+from worker.errors import ContentAway, LeaseLost
 from worker.failpoint import Step, reach
 from worker.finisher import Finisher
 from worker.leases import Leases
@@ -129,21 +132,44 @@ class Channel:
             if self._stopping:
                 return
             self._current = claim
-            attempt = await self._attempt(claim, following)
+            attempt = await (
+                self._attempt_large(claim, following) if claim.message.blob else self._attempt(claim, following)
+            )
             if attempt is not None:
                 self._finish(claim, attempt)
                 await self._settled(UNFINISHED)
 
-    async def _attempt(self, claim: Claim, following: Claim | None) -> Attempt | None:
+    async def _attempt_large(self, claim: Claim, following: Claim | None) -> Attempt | None:
+        """The same of a message whose content lies beside the queue. Altered content is never sent."""
+        try:
+            blob = await asyncio.to_thread(self._parts.outbox.blobs.open, claim.message)
+        except ObjectsUnavailable as failure:
+            return self._sender.unreachable(claim, ContentAway(str(failure)))
+        except BlobLost:
+            await self._hold(claim)
+            return None
+        with closing(blob):
+            return await self._attempt(claim, following, blob)
+
+    async def _hold(self, claim: Claim) -> None:
+        """Put it aside for a person. A queue that is away leaves it to its lease: then it is looked for again."""
+        try:
+            await self._parts.outbox.hold(claim, reason="content_lost", now=self._parts.now())
+        except StoreError:
+            QUEUE_FAILURES.labels("hold").inc()
+        self._unsent.pop(claim.delivery_id, None)
+        self._drop(claim)
+
+    async def _attempt(self, claim: Claim, following: Claim | None, blob: OpenBlob | None = None) -> Attempt | None:
         """The attempt's end; None when the lease was lost, or when we stop before we are sure of it."""
         if not claim.suppressed:
-            return await self._try(claim, following)
+            return await self._try(claim, following, blob)
         if len(claim.suppressed) == len(claim.recipients):
             return suppressed.none_of(claim, self._parts.now())
-        attempt = await self._try(suppressed.the_others(claim), following)
+        attempt = await self._try(suppressed.the_others(claim), following, blob)
         return attempt and suppressed.with_all(claim, attempt)
 
-    async def _try(self, claim: Claim, following: Claim | None) -> Attempt | None:
+    async def _try(self, claim: Claim, following: Claim | None, blob: OpenBlob | None) -> Attempt | None:
         if following is not None and following.suppressed:
             following = None  # what is announced to the next hop would name all its recipients
         if self._sender.down is not None:
@@ -152,7 +178,7 @@ class Channel:
             self._parts.finisher.begin(claim)
             try:
                 before_dot = partial(self._before_dot, claim)
-                return await self._sender.attempt(claim, before_dot=before_dot, following=following)
+                return await self._sender.attempt(claim, before_dot=before_dot, following=following, blob=blob)
             except LeaseLost:
                 self._parts.finisher.forget(claim)
                 log.info("delivery.held_back", id=claim.message.id, delivery=claim.delivery_id)

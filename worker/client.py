@@ -8,9 +8,21 @@ the final dot until `before_dot` says that the message is still ours to send.
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import aclosing
 
-from worker.envelope import Envelope, rcpt, writable
-from worker.errors import ConnectionLost, DeliveryError, Garbled, LeaseLost, Smtputf8Missing, StepTimeout, TooLarge
+from outbox.blobs import OpenBlob
+from outbox.errors import ObjectsUnavailable
+from worker.envelope import Envelope, blocks_stuffed, dots_stuffed, rcpt, writable
+from worker.errors import (
+    ConnectionLost,
+    ContentAway,
+    DeliveryError,
+    Garbled,
+    LeaseLost,
+    Smtputf8Missing,
+    StepTimeout,
+    TooLarge,
+)
 from worker.failpoint import Step, reach
 from worker.hop import Hop
 from worker.reply import Code, Reply
@@ -187,22 +199,42 @@ class Client:
             if progress.data is not None and progress.data.positive:
                 raise Garbled(f"unexpected answer to DATA: {progress.data}")
         elif progress.anyone:
-            await self._content(progress, before_dot, following)
+            content = progress.envelope.content
+            write = self._content(content, progress) if isinstance(content, bytes) else self._stream(content, progress)
+            await self._end(await write, progress, before_dot, following)
         else:
             await self._lone_dot(progress)
 
-    async def _content(self, progress: _Progress, before_dot: BeforeDot, following: Envelope | None) -> None:
-        data = progress.envelope.data()
+    async def _content(self, content: bytes, progress: _Progress) -> bytes:
+        """All but its last piece, which goes with the final dot."""
+        data = dots_stuffed(content)
         last = max(0, len(data) - BLOCK)
         for start in range(0, last, BLOCK):
             self._wire.write(data[start : min(start + BLOCK, last)])
             await self._wire.drain(progress.limit(self._timeouts.block))
+        return data[last:] if last else data
+
+    async def _stream(self, content: OpenBlob, progress: _Progress) -> bytes:
+        """The same of a large content, of which two blocks are in memory at most."""
+        held = b""
+        async with aclosing(blocks_stuffed(content)) as blocks:
+            try:
+                async for block in blocks:
+                    self._wire.write(held)
+                    await self._wire.drain(progress.limit(self._timeouts.block))
+                    held = block
+            except ObjectsUnavailable as failure:
+                raise ContentAway(str(failure)) from failure
+        return held
+
+    async def _end(self, last: bytes, progress: _Progress, before_dot: BeforeDot, following: Envelope | None) -> None:
+        """The last piece with the final dot, if the message is still ours, and with what announces the next one."""
         ahead, group = self._prepare(following)
         if not before_dot():
             raise LeaseLost("the lease ran out before the final dot")
         reach(Step.BEFORE_DOT)
         progress.dotted = True
-        self._wire.write(b"".join((data[last:] if last else data, b".\r\n", group)))
+        self._wire.write(b"".join((last, b".\r\n", group)))
         reach(Step.AFTER_DOT)
         await self._dot(progress)
         self._ahead = ahead

@@ -7,9 +7,10 @@ dkimpy is the verifier of our tests and no signer for us: its RSA is written in 
 import base64
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
@@ -77,10 +78,42 @@ class SigningKey:
 def signatures(content: bytes, keys: Sequence[SigningKey], *, now: datetime) -> bytes:
     """DKIM-Signature fields to put in front of the content, one per key. `content` is in canonical CRLF form."""
     head, body = _split(content)
-    body_hash = base64.b64encode(hashlib.sha256(canonical_body(body)).digest()).decode()
+    return _signatures(head, hashlib.sha256(canonical_body(body)).digest(), keys, now)
+
+
+def large_signatures(pieces: Iterator[bytes], keys: Sequence[SigningKey], *, now: datetime) -> bytes:
+    """The same of a content that is read piece by piece."""
+    start = b""
+    while b"\r\n\r\n" not in start and (piece := next(pieces, b"")):
+        start += piece
+    head, body = _parted(start)
+    return _signatures(head, large_body_hash(chain([body], pieces)), keys, now)
+
+
+def large_body_hash(pieces: Iterable[bytes]) -> bytes:
+    """SHA-256 of the relaxed form of a body: whole lines at a time, and empty ones only once another follows them."""
+    digest, rest, ends, is_empty = hashlib.sha256(), b"", b"", True
+    for piece in chain(pieces, [b""]):
+        text = rest + piece
+        if not piece and rest:
+            text += b"\r\n"  # what ends early is ended as DATA ends it
+        lines, found, rest = text.rpartition(b"\r\n")
+        relaxed = _relaxed(lines + found)
+        if said := relaxed.rstrip(b"\r\n"):
+            digest.update(ends + said)
+            ends, is_empty = relaxed[len(said) :], False
+        else:
+            ends += relaxed
+    if not is_empty:
+        digest.update(b"\r\n")
+    return digest.digest()
+
+
+def _signatures(head: bytes, body_hash: bytes, keys: Sequence[SigningKey], now: datetime) -> bytes:
     names, signed = _choose(head)
+    told = base64.b64encode(body_hash).decode()
     stamp = int(now.timestamp())
-    return b"".join(_signature(key, body_hash, names, signed, stamp) for key in keys)
+    return b"".join(_signature(key, told, names, signed, stamp) for key in keys)
 
 
 def _signature(key: SigningKey, body_hash: str, names: list[str], signed: bytes, stamp: int) -> bytes:
@@ -113,6 +146,10 @@ def _split(content: bytes) -> tuple[bytes, bytes]:
     """Header with its last CRLF, and body. What ends early is ended as DATA ends it (worker/envelope.py)."""
     if not content.endswith(b"\r\n"):
         content += b"\r\n"
+    return _parted(content)
+
+
+def _parted(content: bytes) -> tuple[bytes, bytes]:
     if content.startswith(b"\r\n"):
         return b"", content[2:]
     head, _, body = content.partition(b"\r\n\r\n")
@@ -141,8 +178,13 @@ def canonical_field(name: bytes, value: bytes) -> bytes:
 
 def canonical_body(body: bytes) -> bytes:
     """Relaxed form of a body (RFC 6376 section 3.4.4). Base64 and most text are in it already."""
-    if b"  " in body or b"\t" in body or b" \r\n" in body:
-        body = _BLANKS.sub(b" ", _FINAL_BLANKS.sub(b"\r\n", body))
+    body = _relaxed(body)
     if body.endswith(b"\r\n\r\n") or body == b"\r\n":
         body = body.rstrip(b"\r\n") + b"\r\n"
     return b"" if body == b"\r\n" else body
+
+
+def _relaxed(lines: bytes) -> bytes:
+    if b"  " in lines or b"\t" in lines or b" \r\n" in lines:
+        return _BLANKS.sub(b" ", _FINAL_BLANKS.sub(b"\r\n", lines))
+    return lines

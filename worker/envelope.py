@@ -1,9 +1,10 @@
 """What goes on the wire for one delivery: envelope, content, and the SMTP commands made of them. Pure."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 
+from outbox.blobs import OpenBlob
 from outbox.message import Claim, Message
 from worker.errors import Smtputf8Missing, TooLarge
 from worker.signed import PLAIN, Signed
@@ -22,17 +23,20 @@ class Envelope:
 
     reverse_path: str
     recipients: tuple[str, ...]
-    content: bytes
+    content: bytes | OpenBlob
     smtputf8: bool = False
 
     @classmethod
-    def of(cls, claim: Claim, signed: Signed = PLAIN) -> "Envelope":
-        """The envelope of the recipients that are still to be tried, with what their sender's domain adds."""
+    def of(cls, claim: Claim, signed: Signed = PLAIN, blob: OpenBlob | None = None) -> "Envelope":
+        """The envelope of the recipients that are still to be tried, with what their sender's domain adds.
+
+        `blob` is the content of a large message.
+        """
         message = claim.message
         return cls(
             _reverse_path(message, signed),
             tuple(message.recipients[index].address for index in claim.recipients),
-            signed.signatures + claim.content,
+            signed.signatures + claim.content if blob is None else blob.behind(signed.signatures),
             message.smtputf8,
         )
 
@@ -57,12 +61,23 @@ class Envelope:
     def _ascii(self) -> bool:
         return self.reverse_path.isascii() and all(recipient.isascii() for recipient in self.recipients)
 
-    def data(self) -> bytes:
-        """The content as DATA carries it: dots stuffed (RFC 5321 section 4.5.2), but without the final dot."""
-        stuffed = self.content.replace(b"\r\n.", b"\r\n..")
-        if stuffed.startswith(b"."):
-            stuffed = b"." + stuffed
-        return stuffed if stuffed.endswith(b"\r\n") else stuffed + b"\r\n"
+
+def dots_stuffed(content: bytes) -> bytes:
+    """The content as DATA carries it: dots stuffed (RFC 5321 section 4.5.2), but without the final dot."""
+    stuffed = content.replace(b"\r\n.", b"\r\n..")
+    if stuffed.startswith(b"."):
+        stuffed = b"." + stuffed
+    return stuffed if stuffed.endswith(b"\r\n") else stuffed + b"\r\n"
+
+
+async def blocks_stuffed(content: OpenBlob) -> AsyncGenerator[bytes, None]:
+    """The same of a large content, block by block."""
+    tail = b"\r\n"  # the last two octets so far: the start of the content is the start of a line
+    async for block in content.blocks():
+        yield (tail + block).replace(b"\r\n.", b"\r\n..")[2:]
+        tail = (tail + block)[-2:]
+    if tail != b"\r\n":
+        yield b"\r\n"
 
 
 def _reverse_path(message: Message, signed: Signed) -> str:

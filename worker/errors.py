@@ -67,5 +67,9 @@ class CannotSign(DeliveryError):
     """The sender's domain has DKIM keys and they cannot be read now: a fault of ours."""
 
 
+class ContentAway(DeliveryError):
+    """The store of large contents does not answer: our affair, and it passes."""
+
+
 class LeaseLost(DeliveryError):
     """We could not be sure of our lease before the final dot: nothing was delivered, somebody else may send it."""

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from outbox.archive import archive_once
 from outbox.archive_prune import prune_archive
+from outbox.blob_sweep import sweep_blobs
 from outbox.errors import QueueLost
 from outbox.retire import retire_once
 from outbox.suppression_facts import keep_copy
@@ -28,13 +29,14 @@ def webhooks() -> None:
 
 
 def archive() -> None:
-    """Move closed events and contents from memory to the archive, until there is nothing to move; and prune it."""
+    """Move closed events and contents to the archive, until there is nothing to move; and delete what is done with."""
     process = current()
     end = time.monotonic() + CHORE_SECONDS
     with suppress(QueueLost):  # it waits for a rebuild; others say so
         while time.monotonic() < end and archive_once(process.redis, process.settings, now=clock.now()):
             pass
         prune_archive(process.redis, process.settings, now=clock.now())
+        sweep_blobs(process.redis, process.settings, now=clock.now())
 
 
 def retire() -> None:

@@ -3,12 +3,14 @@
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+from outbox.blobs import OpenBlob
+from outbox.errors import ObjectsUnavailable
 from outbox.message import Attempt, Claim
 from worker import simulator, verdict
 from worker.client import BeforeDot, Client
 from worker.dialer import Dialer
 from worker.envelope import Envelope
-from worker.errors import CannotSign, ConnectionLost, DeliveryError, LeaseLost, TlsFailed
+from worker.errors import CannotSign, ConnectionLost, ContentAway, DeliveryError, LeaseLost, TlsFailed
 from worker.reply import Code
 from worker.session import Steps
 from worker.signer import Signer, Signing
@@ -34,20 +36,24 @@ class Sender:
             unused.cancel()
         self._signing = {} if self._lane == simulator.LANE else self._signer.begin(claims)
 
-    async def attempt(self, claim: Claim, *, before_dot: BeforeDot, following: Claim | None = None) -> Attempt:
+    async def attempt(
+        self, claim: Claim, *, before_dot: BeforeDot, following: Claim | None = None, blob: OpenBlob | None = None
+    ) -> Attempt:
         """Try the delivery. Raises LeaseLost, and then nothing was delivered; every other end is an outcome.
 
-        `following` is what will be tried next, if all goes well.
+        `following` is what will be tried next, if all goes well; `blob` the content of a large message.
         """
         started_at = self._now()
         if self._lane == simulator.LANE:
             return simulator.simulate(claim, started_at=started_at)
         try:
-            signed = await self._signing[claim.delivery_id]
+            signed = await (self._signer.begin_large(claim, blob) if blob else self._signing[claim.delivery_id])
         except CannotSign as error:
             return self.unreachable(claim, error, started_at=started_at)
+        except ObjectsUnavailable as error:
+            return self.unreachable(claim, ContentAway(str(error)), started_at=started_at)
         announced, self._following = self._following, self._next(following)
-        envelope = announced[1] if announced and announced[0] is claim else Envelope.of(claim, signed)
+        envelope = announced[1] if announced and announced[0] is claim else Envelope.of(claim, signed, blob)
         fresh = False
         while True:
             try:

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from outbox.blobs import OpenBlob
 from outbox.dkim_key import DkimKey, place_of
 from outbox.message import Claim, Message
 from outbox.policy import Policy
@@ -44,13 +45,17 @@ class Signer:
 
     def begin(self, claims: Sequence[Claim]) -> dict[str, Signing]:
         """Start on a batch; the results by delivery id. A result raises CannotSign; cancel those not wanted."""
-        return {claim.delivery_id: self._begin(claim) for claim in claims}
+        return {claim.delivery_id: self._begin(claim, None) for claim in claims if not claim.message.blob}
+
+    def begin_large(self, claim: Claim, blob: OpenBlob) -> Signing:
+        """The same of a large message; its result may raise ObjectsUnavailable too."""
+        return self._begin(claim, blob)
 
     def stop(self) -> None:
         """End the threads."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _begin(self, claim: Claim) -> Signing:
+    def _begin(self, claim: Claim, blob: OpenBlob | None) -> Signing:
         loop = asyncio.get_running_loop()
         try:
             domain = self._domain(domain_of(claim.message))
@@ -60,13 +65,21 @@ class Signer:
         except CannotSign as error:
             log.error("dkim.cannot_sign", id=claim.message.id, error=str(error))
             return _failed(loop, error)
-        return loop.run_in_executor(self._threads, self._sign, claim.content, domain, keys)
+        content = claim.content if blob is None else blob
+        return loop.run_in_executor(self._threads, self._sign, content, domain, keys)
 
-    def _sign(self, content: bytes, domain: SenderDomain, keys: list["SigningKey"]) -> Signed:
-        from worker.dkim import signatures  # noqa: PLC0415
+    def _sign(self, content: bytes | OpenBlob, domain: SenderDomain, keys: list["SigningKey"]) -> Signed:
+        from worker.dkim import large_signatures, signatures  # noqa: PLC0415
 
+        made = b""
+        if keys:
+            now = self._now()
+            if isinstance(content, OpenBlob):
+                made = large_signatures(content.pieces(), keys, now=now)
+            else:
+                made = signatures(content, keys, now=now)
         return Signed(
-            signatures(content, keys, now=self._now()) if keys else b"",
+            made,
             tls_enforced=domain.tls == "enforced",
             return_path_domain=domain.bounce_domain(self._hosts),
         )

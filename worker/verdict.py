@@ -35,6 +35,7 @@ _STATUS: dict[type[errors.DeliveryError], str] = {
     # A negative greeting or EHLO (554 and all) speaks about our host or the server's day, not about a recipient: RFC
     # 5321 section 3.1 tells us to try another host, and an address list entry or an overload ends.
     errors.HopRefused: "4.3.2",
+    errors.ContentAway: "4.3.0",
     errors.AuthFailed: "4.7.8",  # our password is our affair: mail waits until it is right
     errors.CannotSign: "4.7.5",  # RFC 3463: cryptographic failure; mail waits until the keys can be read
     errors.NoSuchDomain: "5.1.2",

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from prometheus_client import Counter
 
-from outbox.errors import ArchiveUnavailable, Gap
+from outbox.errors import Gap, ObjectsUnavailable
 from outbox.events import Event
 from outbox.ids import new_id
 from outbox.message import Message
@@ -77,7 +77,7 @@ class WebhookLane:
         try:
             busy = await self._feed()
             busy |= await self._post_due()
-        except (*StoreError, ArchiveUnavailable) as failure:
+        except (*StoreError, ObjectsUnavailable) as failure:
             log.warning("webhook.put_off", webhook=self.webhook.id, error=f"{type(failure).__name__}: {failure}"[:200])
             return _PAUSE
         return 0.0 if busy else _LOOK

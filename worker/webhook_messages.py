@@ -9,7 +9,7 @@ from typing import Any
 from redis import Redis
 
 from outbox.archive import Archive
-from outbox.errors import ArchiveUnavailable, Gap
+from outbox.errors import Gap, ObjectsUnavailable
 from outbox.events import Event
 from outbox.message import Message
 from outbox.stream import EventSource
@@ -76,7 +76,7 @@ class EventReader:
     def _recall(self, message_id: str, number: int) -> bool:
         try:
             found = self._archive.read(number - 1, 1)
-        except (Gap, ArchiveUnavailable):
+        except (Gap, ObjectsUnavailable):
             return False
         self._keep_accepted(recorded.event for recorded in found)
         return message_id in self._known

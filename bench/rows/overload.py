@@ -96,7 +96,8 @@ def api(folder: Path, redis_url: str, port: int) -> Iterator[int]:
             process.terminate()
 
 
-async def _token(folder: Path, redis_url: str) -> str:
+async def make_token(folder: Path, redis_url: str) -> str:
+    """A key that may send without limit."""
     settings = Settings(data_dir=folder, redis_url=SecretStr(redis_url))
     redis = redis_async(settings, timeout=5)
     _, token = await PolicyStore(redis, settings).create_key("bench", rate_limit=1_000_000)
@@ -108,13 +109,14 @@ def measure(_: Plan, tell: Tell) -> list[Figure]:
     """Start the servers, measure, stop them."""
     with tempfile.TemporaryDirectory() as name, ValkeyServer(Path(name) / "valkey") as server:
         folder, port = Path(name), free_port()
-        token = asyncio.run(_token(folder, server.url()))
+        token = asyncio.run(make_token(folder, server.url()))
         with api(folder, server.url(), port) as pid:
-            until_sync(lambda: _answers(port))
+            until_sync(lambda: answers(port))
             return in_loop(_phases(port, token, pid, tell))
 
 
-def _answers(port: int) -> bool:
+def answers(port: int) -> bool:
+    """Whether somebody listens there."""
     try:
         socket.create_connection(("127.0.0.1", port)).close()
     except OSError:

@@ -80,6 +80,8 @@ def _words(found: Audited) -> str:
             f"{found.in_journal_only} of the live are in a journal only, and go into the queue when it answers."
         )
     lines += [f"orphan: {message_id}" for message_id in found.orphans]
+    if found.without_content:
+        lines.append(f"{found.without_content} live messages WITHOUT THEIR LARGE CONTENT (NIGHTMAIL_BLOB_URL).")
     lines += [f"gap: {gap}" for gap in found.gaps]
     if found.reinjected:
         lines.append(f"{found.reinjected} accepts lay in journals that nobody writes to, and are in the queue now.")

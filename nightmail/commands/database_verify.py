@@ -10,7 +10,7 @@ from history.survey import Standing, stand
 from nightmail.commands.database import opened
 from nightmail.complaint import Complaint
 from nightmail.operator_settings import operator_settings
-from outbox.errors import ArchiveUnavailable
+from outbox.errors import ObjectsUnavailable
 from outbox.stream import EventSource
 from runtime.connections import StoreError, redis_sync
 from runtime.settings import Settings
@@ -42,7 +42,7 @@ def examine(database: Database, settings: Settings) -> Standing:
         events = EventSource(redis, settings)
         belonging = Belonging(events, Installation(redis, settings))
         return stand(database, events, belonging, tell=lambda _number: None)
-    except ArchiveUnavailable as error:
+    except ObjectsUnavailable as error:
         raise Complaint(f"Nobody can tell: {error}.") from None
     except StoreError:
         raise Complaint("The queue does not answer; see NIGHTMAIL_REDIS_URL.") from None

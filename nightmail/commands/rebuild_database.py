@@ -13,7 +13,7 @@ from history.survey import require_all
 from nightmail.commands.database import meant, name_option, opened, ticket_option
 from nightmail.complaint import Complaint
 from nightmail.operator_settings import operator_settings
-from outbox.errors import ArchiveUnavailable, Gap
+from outbox.errors import Gap, ObjectsUnavailable
 from outbox.stream import EventSource, Progress, ProgressView
 from runtime.clock import now
 from runtime.connections import StoreError, redis_sync
@@ -46,7 +46,7 @@ def rebuild_database(*, ticket: str, name: str | None, wait: bool) -> None:
         click.echo("The tables are empty. The recorder fills them.")
         if wait:
             _watch(Progress(redis, settings), newest, emptied_at=now())
-    except ArchiveUnavailable as error:
+    except ObjectsUnavailable as error:
         raise Complaint(f"The database stays as it is: {error}.") from None
     except StoreError:
         raise Complaint("The queue does not answer; see NIGHTMAIL_REDIS_URL.") from None

@@ -187,6 +187,29 @@ async def test_too_many_lost_leases_hold_the_delivery(outbox):
     assert len(await claim(outbox, now=now)) == 1
 
 
+async def test_a_delivery_without_its_content_is_held(outbox):
+    """It leaves the lane and the lease, counts as held, and a person can redrive it. A stale token holds nothing."""
+    mail = a_submission()
+    await put(outbox, mail)
+    (held,) = await claim(outbox)
+    assert not await outbox.hold(replace(held, token=held.token + 1), reason="content_lost", now=NOON)
+    assert await outbox.hold(held, reason="content_lost", now=NOON)
+    assert not await outbox.hold(held, reason="content_lost", now=NOON)
+    assert await states(outbox, mail.message.id) == (State.HELD,)
+    assert await outbox.reap(now=LATER) == 0
+    assert await outbox.redrive(held.delivery_id, now=NOON)
+    assert len(await claim(outbox)) == 1
+
+
+async def test_the_queue_gets_nothing_of_a_large_content(outbox, redis, bare_settings):
+    """A message that names its blob brings no octets along: not into the queue, and not out of it with a claim."""
+    mail = a_submission(content=b"x" * 100_000, blob="0" * 64)
+    await put(outbox, mail)
+    assert not await redis.get(f"{{{bare_settings.queue_prefix}}}:c:{mail.message.id}")
+    (taken,) = await claim(outbox)
+    assert (taken.content, taken.message) == (b"", mail.message)
+
+
 async def test_restarted_worker_gets_its_work_back_at_once(outbox):
     """Rescue takes back only that worker's leases and channels; only what it had begun is flagged."""
     await put(outbox, *(a_submission(f"{n}@one.test") for n in range(4)))

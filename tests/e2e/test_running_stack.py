@@ -1,6 +1,9 @@
 """One stack for all tests of this file: what a newcomer does with `make up`."""
 
+import base64
+import email
 import os
+import random
 import re
 import shutil
 import signal
@@ -81,6 +84,25 @@ def _signs(stack, selectors):
     url = f"http://127.0.0.1:{stack.state['ports']['mailbox_port']}/messages/{mail['n']}/raw"
     raw = httpx.get(url, trust_env=False).raise_for_status().text
     return all(f"s={selector};" in raw for selector in selectors)
+
+
+def test_25_megabytes_arrive_as_they_were_sent(stack):
+    """By SMTP the content is the same to the octet; by HTTP the file is, after MIME is taken away."""
+    details = stack.details
+    tls = ssl.create_default_context()
+    tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+    octets = random.Random(1).randbytes(18_500_000)  # 25 MB in base64
+    head = b"From: a@example.com\r\nSubject: large by smtp\r\nMessage-ID: <large@x>\r\n"
+    head += b"Date: Sun, 1 Mar 2026 12:00:00 +0000\r\n"
+    content = head + b"\r\n" + b".dot\r\n" + base64.encodebytes(octets).replace(b"\n", b"\r\n")
+    with smtplib.SMTP_SSL(details.smtp_host, details.smtps_port, context=tls, timeout=60) as client:
+        client.login("resend", details.api_key)
+        client.sendmail("a@example.com", ["b@example.org"], content)
+    file = {"filename": "a.bin", "content": base64.b64encode(octets).decode()}
+    stack.send("large by http", attachments=[file])
+    assert stack.raw(stack.await_mail("large by smtp")) == content
+    mail = email.message_from_bytes(stack.raw(stack.await_mail("large by http")))
+    assert [part.get_payload(decode=True) for part in mail.walk() if part.get_filename()] == [octets]
 
 
 def test_sending_goes_on_while_the_database_is_away(stack):

@@ -6,7 +6,7 @@ from nightmail.client_details import ClientDetails, keep
 from nightmail.complaint import Complaint
 from nightmail.operator_key import ensure_key
 from nightmail.stack_folder import StackFolder
-from outbox.archive_store_folder import FolderStore
+from outbox.object_store_folder import FolderStore
 from runtime.connections import redis_sync
 
 
@@ -31,7 +31,7 @@ def test_an_emptied_queue_is_not_begun_anew(settings):
 
 def test_a_new_machine_does_not_begin_an_emptied_queue_anew(settings, tmp_path):
     """Its first start finds no mark and an archive with a past: it says what is to be done, and writes nothing."""
-    FolderStore(tmp_path / "shared").put("events-000000000001-000000000002-0123456789abcdef.gz", b"")
+    FolderStore(tmp_path / "shared", suffix=".gz").put("events-000000000001-000000000002-0123456789abcdef.gz", b"")
     joining = settings.model_copy(update={"archive_url": str(tmp_path / "shared")})
     with pytest.raises(Complaint, match="nightmail rebuild queue"):
         start(joining)

@@ -3,39 +3,20 @@
 import os
 from datetime import timedelta
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from outbox.archive import Archive, archive_once
 from outbox.archive_prune import prune_archive
-from outbox.archive_store import open_store
-from outbox.archive_store_folder import FolderStore
-from outbox.errors import ArchiveUnavailable, Gap, QueueLost
+from outbox.errors import Gap, ObjectsUnavailable, QueueLost
+from outbox.object_store_folder import FolderStore
 from outbox.queue import Outbox
 from outbox.stream import EventSource, Progress
 from runtime import clock
 from runtime.connections import redis_async, redis_sync
 from tests.fixtures.mail import NOON, a_submission, an_attempt, an_entry
+from tests.fixtures.object_store import BUCKET
 
 MUCH_LATER = NOON + timedelta(hours=1)
-BUCKET = "mail-archive"
-
-
-@pytest.fixture(scope="module")
-def s3_endpoint():
-    """A local server of the S3 API."""
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("AWS_ACCESS_KEY_ID", "test")
-        environment.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        server.start()
-        _, port = server.get_host_and_port()
-        url = f"http://127.0.0.1:{port}"
-        boto3.client("s3", endpoint_url=url).create_bucket(Bucket=BUCKET)
-        yield url
-        server.stop()
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -68,7 +49,7 @@ async def deliver(settings, count):
 
 def test_a_store_keeps_what_it_is_given(archived):
     """Names in order, from a name on; what is not there is None; deleting twice is fine."""
-    store = open_store(archived)
+    store = Archive.open(archived).store
     assert list(store.names()) == []
     for name in ("events-2.gz", "events-1.gz", "events-3.gz"):
         store.put(name, name.encode())
@@ -120,7 +101,7 @@ async def test_the_archive_is_the_past_of_a_new_machine(archived, tail, tmp_path
 async def test_what_was_not_read_back_is_not_let_go(archived, tail, monkeypatch):
     """Of what a store gives back otherwise than it was given, nothing is trimmed and no content leaves."""
     mails = await deliver(archived, 2)
-    store = type(open_store(archived))
+    store = type(Archive.open(archived).store)
     with monkeypatch.context() as broken:
         broken.setattr(store, "get", lambda *_: b"something else")
         assert archive_once(tail, archived, now=MUCH_LATER) == 0
@@ -206,8 +187,8 @@ async def test_old_segments_go_once_they_are_recorded(settings, tail):
 
 def test_without_boto3_a_folder_is_enough(settings, tmp_path):
     """Where no s3:// is asked for, its library is not loaded; an unset URL is a folder beside the journals."""
-    assert isinstance(open_store(settings), FolderStore)
-    elsewhere = open_store(settings.model_copy(update={"archive_url": str(tmp_path / "else")}))
+    assert isinstance(Archive.open(settings).store, FolderStore)
+    elsewhere = Archive.open(settings.model_copy(update={"archive_url": str(tmp_path / "else")})).store
     assert isinstance(elsewhere, FolderStore)
     assert elsewhere.folder == tmp_path / "else"
 
@@ -215,6 +196,6 @@ def test_without_boto3_a_folder_is_enough(settings, tmp_path):
 async def test_an_unreachable_store_is_told_in_our_words(settings):
     """No exception of the library leaves the store."""
     endpoint = "http://127.0.0.1:1"
-    store = open_store(settings.model_copy(update={"archive_url": "s3://b/p", "archive_endpoint": endpoint}))
-    with pytest.raises(ArchiveUnavailable):
+    store = Archive.open(settings.model_copy(update={"archive_url": "s3://b/p", "archive_endpoint": endpoint})).store
+    with pytest.raises(ObjectsUnavailable):
         store.get("events-1.gz")

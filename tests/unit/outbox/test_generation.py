@@ -3,11 +3,11 @@
 import fakeredis
 import pytest
 
-from outbox.archive_store_folder import FolderStore
 from outbox.entry import Entry
-from outbox.errors import ArchiveUnavailable
+from outbox.errors import ObjectsUnavailable
 from outbox.generation import REBUILDING, Memory, Remembered
 from outbox.journal import Journal
+from outbox.object_store_folder import FolderStore
 from runtime.settings import Settings
 from tests.fixtures.mail import a_submission
 
@@ -92,7 +92,7 @@ async def test_mail_taken_before_the_first_queue_is_no_past(memory, redis, tmp_p
 
 async def test_a_new_machine_asks_the_archive_for_the_past(redis, tmp_path):
     """It has no journals, but all machines share the archive: an emptied queue gets no fresh mark from it."""
-    FolderStore(tmp_path / "shared").put("events-1-2-0123456789abcdef.gz", b"")
+    FolderStore(tmp_path / "shared", suffix=".gz").put("events-1-2-0123456789abcdef.gz", b"")
     memory = Memory(Settings(data_dir=tmp_path / "new", queue_prefix="nm", archive_url=str(tmp_path / "shared")))
     assert not await memory.look(redis)
     assert await redis.get("{nm}:generation") is None
@@ -102,7 +102,7 @@ async def test_an_archive_that_does_not_answer_leaves_it_open(memory, redis, mon
     """Nobody knows whether there is a past: nothing is done in the queue, and the next look asks again."""
 
     def away(*_):
-        raise ArchiveUnavailable("away")
+        raise ObjectsUnavailable("away")
 
     with monkeypatch.context() as broken:
         broken.setattr(FolderStore, "names", away)

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from outbox.journal import Journal, read_segment
+from outbox.journal import LARGE, Journal, read_segment
 
 
 async def reopened(journal):
@@ -136,3 +136,35 @@ async def test_zeros_at_the_end_are_a_torn_tail(tmp_path):
     with place.segment.open("ab") as stream:
         stream.write(bytes(4096))
     assert [header for _, header, _ in read_segment(place.segment)] == [{"n": 0}]
+
+
+async def test_a_large_record_lies_alone(tmp_path):
+    """In a segment of its own, beside which small ones share theirs; all of it is found again."""
+    journal = Journal(tmp_path)
+    small = await journal.append({"n": 1}, b"small")
+    large = await journal.append({"n": 2}, b"x" * (LARGE + 1))
+    after = await journal.append({"n": 3}, b"small")
+    assert small.segment == after.segment != large.segment
+    assert journal.read(large) == ({"n": 2}, b"x" * (LARGE + 1))
+    assert set(journal.closed_segments) == {large.segment}
+    await journal.close()
+    again = Journal(tmp_path)
+    assert sorted(header["n"] for _, header, _ in again.replay()) == [1, 2, 3]
+    newest = await again.append({"n": 4})
+    assert newest.segment > large.segment
+    await again.close()
+
+
+async def test_a_large_record_that_failed_leaves_nothing(tmp_path, monkeypatch):
+    """It may be what fills the disk. Small ones go on."""
+    journal = Journal(tmp_path)
+
+    def full(*_):
+        raise OSError(28, "full")
+
+    monkeypatch.setattr("outbox.journal._write_whole", full)
+    with pytest.raises(OSError, match="full"):
+        await journal.append({"n": 1}, b"x" * (LARGE + 1))
+    assert journal.segments() == []
+    await journal.append({"n": 2})
+    await journal.close()

@@ -141,6 +141,14 @@ class OutboxMachine(RuleBasedStateMachine):
         if self.tokens.get(claim.delivery_id) == claim:
             self._back(claim, State.QUEUED)
 
+    @rule(claim=consumes(claims))
+    def hold(self, claim):
+        """Its content is lost."""
+        held = self.run(self.outbox.hold(claim, reason="content_lost", now=self.now))
+        assert held == (self.tokens.get(claim.delivery_id) == claim)
+        if held:
+            self._back(claim, State.HELD)
+
     @rule(seconds=st.sampled_from([1, 25, 70]))
     def time_passes_and_reap(self, seconds):
         self.now += timedelta(seconds=seconds)

@@ -1,7 +1,10 @@
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from smtp import data
 from smtp.data import MAX_LINE, Content, canonical
 from smtp.limits import Memory
 from smtp.replies import Goodbye, Refused
@@ -123,3 +126,13 @@ def test_canonical_octets_are_left_alone(content: bytes):
     """What is canonical is given back as the same object."""
     clean = content.replace(b"\0", b"").replace(b"\r", b"").replace(b"\n", b"\r\n")
     assert canonical(clean, bare="refuse") is clean
+
+
+@given(st.text("\r\nx", max_size=30), st.integers(1, 9))
+def test_bare_line_ends_are_found_wherever_the_windows_end(text: str, window: int):
+    """Large content is looked at a window at a time; pairs at the borders are pairs."""
+    content = text.encode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "_WINDOW", window)
+        is_bare = any(data._has_bare(content, start) for start in range(0, len(content), window))
+    assert is_bare == bool(re.search(rb"\r(?!\n)|(?<!\r)\n", content))

@@ -5,12 +5,13 @@ from datetime import UTC, datetime
 
 import dkim
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outbox.dkim_key import make_keys, place_of
 from runtime.sealing import Seal
-from worker.dkim import SigningKey, canonical_body, canonical_field, signatures
+from worker.dkim import SigningKey, canonical_body, canonical_field, large_signatures, signatures
 
 NOW = datetime(2026, 11, 21, 20, tzinfo=UTC)
 SEAL = Seal(b"k" * 32)
@@ -129,3 +130,17 @@ def test_bodies_in_relaxed_form(body, canonical):
 def test_fields_in_relaxed_form():
     """The example of the RFC."""
     assert canonical_field(b"A", b" X") + canonical_field(b"B", b"Y\t\r\n\tZ  ") == b"a:X\r\nb:Y Z\r\n"
+
+
+@given(st.text("\r\na \t", max_size=60), st.lists(st.integers(1, 9), min_size=1))
+def test_a_large_content_is_signed_as_a_small_one(text: str, cuts: list[int]):
+    """However it is cut into pieces, its signature is that of the whole."""
+    content = b"From: a@one.test\r\n\r\n" + re.sub(r"\r(?!\n)|(?<!\r)\n", "", text).encode()
+    pieces, at = [], 0
+    while at < len(content):
+        size = cuts[len(pieces) % len(cuts)]
+        pieces.append(content[at : at + size])
+        at += size
+    keys = [SigningKey("one.test", "s", Ed25519PrivateKey.from_private_bytes(b"k" * 32))]
+    now = datetime(2026, 3, 1, tzinfo=UTC)
+    assert large_signatures(iter(pieces), keys, now=now) == signatures(content, keys, now=now)

@@ -1,33 +1,34 @@
-"""Archived segments in a folder: each a file that appears whole, once it is on the disk."""
+"""Objects in a folder: each a file that appears whole, once it is on the disk."""
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO
 
-from outbox.errors import ArchiveUnavailable
+from outbox.errors import ObjectsUnavailable
 from outbox.journal import sync_folder
-
-SUFFIXES = (".zst", ".gz")  # segments of today, and those that earlier versions wrote
 
 
 class FolderStore:
-    """A folder, made with the first segment."""
+    """A folder, made with the first object."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, suffix: str | tuple[str, ...]) -> None:
         self.folder = folder
+        self._suffix = suffix
 
     def names(self, after: str = "") -> Iterator[str]:
         """All names greater than `after`, in order."""
         with _told():
             found = [path.name for path in self.folder.iterdir()] if self.folder.is_dir() else []
-        yield from sorted(name for name in found if name > after and name.endswith(SUFFIXES))
+        yield from sorted(name for name in found if name > after and name.endswith(self._suffix))
 
     def put(self, name: str, octets: bytes) -> None:
-        """Write beside, flush, rename: a name never leads to half a segment."""
+        """Write beside, flush, rename: a name never leads to half an object."""
         path = self.folder / name
-        fresh = path.with_suffix(f".{os.getpid()}")
+        fresh = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
         with _told():
             self.folder.mkdir(parents=True, exist_ok=True)
             with fresh.open("wb") as stream:
@@ -37,13 +38,21 @@ class FolderStore:
             fresh.replace(path)
             sync_folder(self.folder)
         if self.get(name) != octets:
-            raise ArchiveUnavailable(f"{name} does not read back as it was written")
+            raise ObjectsUnavailable(f"{name} does not read back as it was written")
 
     def get(self, name: str) -> bytes | None:
         """What is kept under the name; None when nothing is."""
         with _told():
             try:
                 return (self.folder / name).read_bytes()
+            except FileNotFoundError:
+                return None
+
+    def open(self, name: str) -> IO[bytes] | None:
+        """What is kept under the name, to be read in pieces and closed; None when nothing is."""
+        with _told():
+            try:
+                return (self.folder / name).open("rb")
             except FileNotFoundError:
                 return None
 
@@ -66,4 +75,4 @@ def _told() -> Iterator[None]:
     try:
         yield
     except OSError as failure:
-        raise ArchiveUnavailable(f"archive folder: {failure}") from failure
+        raise ObjectsUnavailable(f"folder of objects: {failure}") from failure
