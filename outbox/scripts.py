@@ -61,8 +61,8 @@ class Scripts:
     async def _send(self, calls: Sequence[Call]) -> list[Any]:
         keys = self._memory.script_keys
         octets = b"".join(
-            hiredis.pack_command(("EVALSHA", source(name)[1], *keys, *arguments))
-            for name, arguments in calls  # type: ignore[arg-type]  # its stub takes one argument
+            hiredis.pack_command(("EVALSHA", source(name)[1], *keys, *arguments))  # type: ignore[arg-type]  # its stub
+            for name, arguments in calls  # takes one argument
         )
         return await self._lines.exchange(octets, len(calls))
 

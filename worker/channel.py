@@ -136,14 +136,16 @@ class Channel:
 
     async def _attempt(self, claim: Claim, following: Claim | None) -> Attempt | None:
         """The attempt's end; None when the lease was lost, or when we stop before we are sure of it."""
+        if following and following.suppressed:
+            following = None  # it will be another message by then, or none
         if not claim.suppressed:
-            return await self._try(claim)
+            return await self._try(claim, following)
         if len(claim.suppressed) == len(claim.recipients):
             return suppressed.none_of(claim, self._parts.now())
-        attempt = await self._try(suppressed.the_others(claim))
+        attempt = await self._try(suppressed.the_others(claim), following)
         return attempt and suppressed.with_all(claim, attempt)
 
-    async def _try(self, claim: Claim) -> Attempt | None:
+    async def _try(self, claim: Claim, following: Claim | None) -> Attempt | None:
         if self._sender.down is not None:
             return self._sender.unreachable(claim, self._sender.down)
         while await self._sure(claim):
