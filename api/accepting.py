@@ -13,7 +13,7 @@ from fastapi import Request
 from api.compose import Composer
 from api.errors import ApiError, invalid
 from api.idempotency import identify, read_key
-from api.request import decode, read_email
+from api.request import decode
 from outbox.accept import Acceptor, Submission
 from outbox.ids import Idempotency
 from outbox.policy import ApiKey
@@ -61,8 +61,7 @@ class Intake:
             idempotency = identify(idempotency_key, scope="POST /emails", parsed=item)
             return self._compose([item], key, idempotency, mode="strict")
 
-        # Words for a time take milliseconds to read, and a second the first time.
-        composed = await _run(compose, in_thread=len(body) > _LARGE or b'"scheduled_at"' in body)
+        composed = await _run(compose, in_thread=len(body) > _LARGE or _takes_long(body))
         return (await self._accept(request, composed))[0]
 
     async def batch(self, request: Request, key: ApiKey, mode: Mode) -> tuple[tuple[str, ...], tuple[Refused, ...]]:
@@ -75,7 +74,7 @@ class Intake:
             idempotency = identify(idempotency_key, scope="POST /emails/batch", parsed=items)
             return self._compose(items, key, idempotency, mode=mode)
 
-        composed = await _run(compose, in_thread=len(body) > _BATCH_LARGE or b'"scheduled_at"' in body)
+        composed = await _run(compose, in_thread=len(body) > _BATCH_LARGE or _takes_long(body))
         ids = await self._accept(request, composed) if composed.submissions else ()
         return ids, composed.refused
 
@@ -93,7 +92,7 @@ class Intake:
             try:
                 # Ids go to those taken, in order and without gaps: a repeat derives them again from their number.
                 message_id = ids[len(submissions)]
-                submissions.append(self._composer.compose(read_email(item), key, message_id=message_id))
+                submissions.append(self._composer.compose(self._composer.read(item), key, message_id=message_id))
             except ApiError as refusal:
                 if mode == "strict":
                     raise
@@ -104,6 +103,11 @@ class Intake:
         accepted = await self._acceptor.accept(composed.submissions, composed.idempotency)
         request.scope["facts"] |= {"ids": accepted.ids, "replayed": accepted.replayed}
         return accepted.ids
+
+
+def _takes_long(body: bytes) -> bool:
+    """Words for a time take milliseconds to read, and a second the first time; a template may be a long text."""
+    return b'"scheduled_at"' in body or b'"template"' in body
 
 
 async def _run(work: Callable[[], Result], *, in_thread: bool) -> Result:

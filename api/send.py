@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from redis.asyncio import Redis
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api import errors, live, openapi, probes
+from api import downloads, errors, live, openapi, probes
 from api.accepting import Intake, Mode
 from api.answer import json_response
 from api.app import new_app
@@ -45,6 +45,7 @@ def create_app(
     sending, handlers = _sending(settings, Intake(settings, acceptor, composer), sender)
     app = new_app("Nightmail send API", settings, acceptor=acceptor, handlers=handlers)
     app.include_router(sending)
+    app.include_router(downloads.router(downloads.Addresses(settings), forwarder))
     app.include_router(live.router(outbox, forwarder, composer, owner, acceptor))
     app.include_router(_reading(settings, redis, forwarder, owner))
     app.include_router(probes.router(settings, redis, ready=lambda: acceptor.can_append))
@@ -107,7 +108,7 @@ def _reading(settings: Settings, redis: Redis, forwarder: Forwarder, owner: KeyG
         "/emails",
         tags=["emails"],
         responses={200: {"model": EmailList}, **openapi.errors(422)},
-        openapi_extra=openapi.PAGE,
+        openapi_extra=openapi.SEARCH,
     )
     async def list_emails(request: Request, _key: Owner) -> Response:
         """Messages, newest first. With `Nightmail-History: unavailable` only those that are live or recent."""
