@@ -42,7 +42,7 @@ class AttachmentRequest(Body):
 
     content: Annotated[Any, Field(json_schema_extra=_CONTENT_SCHEMA)] = None
     filename: str | None = None
-    path: Annotated[str | None, Field(description="Not supported yet.")] = None
+    path: Annotated[str | None, Field(description="URL to fetch it from, in the place of `content`.")] = None
     content_type: str | None = None
     content_id: Annotated[str | None, Field(validation_alias=AliasChoices("content_id", "inline_content_id"))] = None
 

@@ -16,6 +16,7 @@ from api.app import new_app
 from api.auth import KeyGuard
 from api.compose import Composer
 from api.direct import Handler
+from api.fetching import Fetcher
 from api.forward import Forwarder
 from api.present import EmailList, Sent, SentBatch
 from outbox.accept import Acceptor
@@ -24,6 +25,7 @@ from outbox.policy import ApiKey, Policy
 from outbox.queue import Outbox
 from outbox.ratelimit import RateLimiter
 from runtime import clock
+from runtime.outside import Outside
 from runtime.settings import Settings
 
 
@@ -36,13 +38,15 @@ def create_app(
     redis: Redis,
     forwarder: Forwarder,
     ratelimiter: RateLimiter,
+    outside: Outside,
 ) -> FastAPI:
     """The app over parts that the caller starts and stops."""
     sender = KeyGuard(policy, ratelimiter, full_access=False)
     owner = KeyGuard(policy, ratelimiter, full_access=True)
     composer = Composer(settings, policy, now=clock.now)
+    fetcher = Fetcher(outside, most=settings.max_message_bytes)
 
-    sending, handlers = _sending(settings, Intake(settings, acceptor, composer), sender)
+    sending, handlers = _sending(settings, Intake(settings, acceptor, composer, fetcher), sender)
     app = new_app("Nightmail send API", settings, acceptor=acceptor, handlers=handlers)
     app.include_router(sending)
     app.include_router(downloads.router(downloads.Addresses(settings), forwarder))

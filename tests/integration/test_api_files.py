@@ -6,8 +6,11 @@ import resend
 
 from api.downloads import LIFE, Addresses
 from api.errors import ApiError
+from outbox.content import files
+from runtime.networks import parse_networks
 from tests.fixtures import api_stack
-from tests.fixtures.api_stack import MAIL
+from tests.fixtures.api_stack import MAIL, running
+from tests.fixtures.receiver import Receiver, answer
 
 api = api_stack.api
 FILES = [
@@ -66,3 +69,45 @@ def test_addresses_expire(settings):
     clock[0] += LIFE.total_seconds() + 1
     with pytest.raises(ApiError):
         addresses.check("email", "file", str(expires), signature)
+
+
+async def test_files_by_url(settings):
+    """They are fetched before the message is taken, under their own names, once each."""
+    settings = settings.model_copy(update={"reachable_networks": parse_networks("127.0.0.0/8")})
+    async with Receiver(answer(200, b"octets")) as receiver, running(settings) as api:
+        url = receiver.url("/a/r%C3%A4port.pdf?x=1")
+        fields = {**MAIL, "attachments": [{"path": url}, {"path": url, "filename": "b.txt", "content_type": "text/x"}]}
+        sent = await api.sdk(resend.Emails.send, fields)
+        assert len(receiver.requests) == 1
+        view = await api.parts.outbox.find(sent["id"], content=True)
+        assert [(file.filename, file.content_type, file.content) for file in files(view.content)] == [
+            ("räport.pdf", "application/pdf", b"octets"),
+            ("b.txt", "text/x", b"octets"),
+        ]
+
+        both = [fields, {**MAIL, "attachments": [{"path": receiver.url("/x.exe")}]}]
+        batch = await api.client.post("/emails/batch", json=both, headers={"x-batch-validation": "permissive"})
+        assert len(batch.json()["data"]) == 1
+        assert (
+            batch.json()["errors"][0]["message"] == "Invalid `attachments` field. Files of type `.exe` cannot be sent."
+        )
+
+        receiver.says = answer(404)
+        refused = await api.client.post("/emails", json=fields)
+        assert (refused.status_code, refused.json()["name"]) == (422, "validation_error")
+        assert refused.json()["message"].endswith("the answer was 404.")
+        receiver.says = answer(302, location=receiver.url("/"))
+        assert (await api.client.post("/emails", json=fields)).status_code == 422
+        receiver.says = answer(500)
+        later = await api.client.post("/emails", json=fields)
+        assert (later.status_code, later.headers["retry-after"]) == (503, "1")
+
+
+@pytest.mark.parametrize(
+    "path", ["http://127.0.0.1:9/x", "http://169.254.169.254/latest", "file:///etc/passwd", "x", "http://[::1]/", ""]
+)
+async def test_no_way_into_our_own_network(api, path):
+    """A URL that leads inside, or is none, is refused with the field's name, and nobody is asked."""
+    answer = await api.client.post("/emails", json={**MAIL, "attachments": [{"filename": "a", "path": path}]})
+    assert answer.status_code == 422
+    assert "ttachment" in answer.json()["message"]
