@@ -29,9 +29,9 @@ from outbox.policy import ApiKey, Policy
 from outbox.policy_store import PolicyStore
 from outbox.queue import Outbox
 from outbox.suppression import SuppressionList
+from outbox.template_store import TemplateStore
 from outbox.webhook import Webhooks
 from outbox.webhook_queue import WebhookQueue
-from outbox.template_store import TemplateStore
 from runtime.sealing import Seal
 from runtime.settings import Settings
 
