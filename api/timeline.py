@@ -33,7 +33,6 @@ def _event(event: TimelineEvent, message: Message) -> dict[str, Any]:
 
 
 def _outcome(outcome: dict[str, Any], message: Message) -> dict[str, Any]:
-    place = outcome.get("recipient")
-    known = isinstance(place, int) and 0 <= place < len(message.recipients)
+    place = int(outcome["recipient"])
     words = {name: outcome.get(name) for name in ("state", "code", "status", "text")}
-    return {"address": message.recipients[place].address if known else None} | words
+    return {"address": message.recipients[place].address} | words

@@ -1,5 +1,6 @@
 """What emails are searched by, as conditions on the tables; each has an index, save the words of a subject. Pure."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -61,9 +62,15 @@ def _has_tag(name: str, value: str | None, dialect: str) -> sa.ColumnElement[boo
     if dialect == "postgresql":
         tags = sa.cast(emails.c.tags, postgresql.JSONB)
         each = sa.func.jsonb_array_elements(tags).table_valued(sa.column("value", postgresql.JSONB), name="tag")
-        exact = [each.c.value[place].astext == word for place, word in enumerate(pair)]
+        words = [each.c.value[place].astext for place in range(len(pair))]
         # The index knows which words are there, and not which of them is the name.
-        return sa.and_(tags.contains([pair]), sa.exists(sa.select(sa.literal(1)).select_from(each).where(*exact)))
+        return sa.and_(tags.contains([pair]), _exists(each, words, pair))
     each = sa.func.json_each(emails.c.tags).table_valued("value", name="tag")
-    exact = [sa.func.json_extract(each.c.value, f"$[{place}]") == word for place, word in enumerate(pair)]
-    return sa.exists(sa.select(sa.literal(1)).select_from(each).where(*exact))
+    return _exists(each, [sa.func.json_extract(each.c.value, f"$[{place}]") for place in range(len(pair))], pair)
+
+
+def _exists(
+    each: sa.TableValuedAlias, found: Sequence[sa.ColumnElement[str]], wanted: Sequence[str]
+) -> sa.ColumnElement[bool]:
+    same = [one == word for one, word in zip(found, wanted, strict=True)]
+    return sa.exists(sa.select(sa.literal(1)).select_from(each).where(*same))
