@@ -6,11 +6,11 @@ time (no answer, a 5xx) is a 503; what the client can mend is a 422.
 
 from collections.abc import Iterable, Iterator
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from api.errors import ApiError, invalid, unavailable
 from runtime.logs import get
-from runtime.outside import Answer, Outside, Refused, Unreachable, check_url
+from runtime.outside import Answer, Outside, Refused, Unreachable
 
 log = get(__name__)
 
@@ -70,7 +70,7 @@ def _with_content(file: Any, fetched: Fetched) -> Any:
     found = fetched[file["path"]]
     if isinstance(found, ApiError):
         raise found
-    name = file.get("filename") or unquote(check_url(file["path"]).path.rpartition("/")[2])
+    name = file.get("filename") or unquote(urlsplit(file["path"]).path.rpartition("/")[2])
     return file | {"content": found.body, "filename": name}
 
 

@@ -65,7 +65,7 @@ def _sending(settings: Settings, intake: Intake, sender: KeyGuard) -> tuple[APIR
 
     @routes.post(
         "/emails",
-        responses={200: {"model": Sent}, **openapi.errors(400, 403, 409, 413, 422, 507)},
+        responses={200: {"model": Sent}, **openapi.errors(400, 403, 404, 409, 413, 422, 507)},
         openapi_extra=openapi.ONE_EMAIL,
     )
     async def send_email(request: Request, key: Sender) -> Response:
@@ -74,7 +74,7 @@ def _sending(settings: Settings, intake: Intake, sender: KeyGuard) -> tuple[APIR
 
     @routes.post(
         "/emails/batch",
-        responses={200: {"model": SentBatch}, **openapi.errors(400, 403, 409, 413, 422, 507)},
+        responses={200: {"model": SentBatch}, **openapi.errors(400, 403, 404, 409, 413, 422, 507)},
         openapi_extra=openapi.many_emails(settings.max_batch),
     )
     async def send_batch(request: Request, key: Sender) -> Response:
