@@ -24,7 +24,7 @@ from outbox.template import Template, Variable, Version
 from outbox.template_store import ROOM, AliasTaken, NoRoom, TemplateStore
 
 _MOST_VARIABLES = 50
-_LONGEST_BODY = 512 * 1024
+_LONGEST_BODY = 256 * 1024
 _LONGEST_WORD = 998
 _KEY = re.compile(r"[A-Za-z0-9_]{1,50}")
 _ALIAS = re.compile(r"[A-Za-z0-9_-]{1,100}")

@@ -88,7 +88,7 @@ emails = sa.Table(
 
 # SQLite has nothing like it, and walks through the emails instead.
 BY_TAG = "CREATE INDEX IF NOT EXISTS emails_by_tag ON emails USING gin ((tags::jsonb) jsonb_path_ops)"
-sa.event.listen(emails, "after_create", sa.DDL(BY_TAG).execute_if(dialect="postgresql"))
+sa.event.listen(emails, "after_create", sa.DDL(BY_TAG).execute_if(dialect="postgresql"))  # type: ignore[no-untyped-call]
 
 recipients = sa.Table(
     "recipients",

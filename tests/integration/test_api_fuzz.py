@@ -4,12 +4,14 @@ No answer is a 5xx, every status and body is one that the document names, and wh
 """
 
 import asyncio
+import contextlib
 import os
 
 import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -21,7 +23,7 @@ from schemathesis.specs.openapi.checks import (
 
 from tests.fixtures.api_stack import running
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "3"))  # of each operation and mode; `make fuzz` asks for more
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "2"))  # of each operation and mode; `make fuzz` asks for more
 GOOD = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 # The switch would break the database, and a key made here would have to be deleted again.
 LEFT_OUT = {("POST", "/chaos/database"), ("POST", "/api-keys"), ("GET", "/metrics")}
@@ -29,16 +31,26 @@ LEFT_OUT = {("POST", "/chaos/database"), ("POST", "/api-keys"), ("GET", "/metric
 
 def tried(document, base_url, token, mode):
     """Every operation of a document, with some requests of one mode. How many operations that were."""
-    schema = schemathesis.openapi.from_dict(document)
+    schema = schemathesis.openapi.from_dict(_without_security(document))
     checks = [*GOOD, negative_data_rejection] if mode is GenerationMode.NEGATIVE else GOOD
     count = 0
     for result in schema.get_all_operations():
         operation = result.ok()
         if (operation.method.upper(), operation.path) in LEFT_OUT:
             continue
-        count += 1
-        _try(operation, base_url, token, mode, checks)
+        with contextlib.suppress(Unsatisfiable):  # there is nothing in it to break
+            _try(operation, base_url, token, mode, checks)
+            count += 1
     return count
+
+
+def _without_security(document):
+    """Otherwise most broken requests would be broken by having no key."""
+    for path in document["paths"].values():
+        for operation in path.values():
+            operation.pop("security", None)
+    document["components"].pop("securitySchemes")
+    return document
 
 
 def _try(operation, base_url, token, mode, checks):

@@ -153,3 +153,10 @@ async def test_aliases_are_unique(api, monkeypatch):
     await api.sdk(resend.Templates.create, {**ORDER, "alias": "left"})
     monkeypatch.setattr(template_store, "ROOM", 1000)
     assert "no room" in (await refused(api, resend.Templates.create, {**ORDER, "alias": "third"}))[2]
+
+
+async def test_ids_that_are_none(api):
+    """Whatever stands in the path reaches the control API as it came, and is not found."""
+    for path in ("%C3%93%1F", "%0A", "a%2Fb", "%00", "%FF", "a%3Fb", ".."):
+        answer = await api.client.get(f"/templates/{path}")
+        assert (answer.status_code, answer.json()["name"]) in {(404, "not_found"), (422, "invalid_parameter")}
