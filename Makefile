@@ -9,7 +9,7 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-h
 	--no-annotate --no-header pyproject.toml --group build
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo test check faults replay bench lock
+.PHONY: help install up demo test check fuzz faults replay bench lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ check: .venv/.installed-dev ## Lint, format, types, import walls
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+fuzz: .venv/.installed-dev ## Many generated requests against our own OpenAPI documents
+	FUZZ_EXAMPLES=50 $(BIN)/pytest --timeout 3000 tests/integration/test_api_fuzz.py $(ARGS)
 
 faults: .venv/.installed-dev ## Break a stack on purpose and account for every mail
 	@$(BIN)/python -m faults $(ARGS)

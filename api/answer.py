@@ -5,6 +5,7 @@ from typing import Any
 import orjson
 from fastapi import Response
 
+HISTORY = "nightmail-history"  # `unavailable`: what only the database knows is missing
 JSON = "application/json; charset=utf-8"
 
 

@@ -51,8 +51,6 @@ def _read(file: AttachmentRequest) -> Attachment:
 
 def _content(file: AttachmentRequest) -> bytes:
     if file.content is None or file.content == "":
-        if file.path:
-            raise _refusal("`path` is not supported yet: send the file itself as `content`.")
         raise ApiError(422, "invalid_attachment", "Attachment must have either a `content` or `path`.")
     try:
         return _octets(file.content)
@@ -61,6 +59,8 @@ def _content(file: AttachmentRequest) -> bytes:
 
 
 def _octets(content: Any) -> bytes:
+    if isinstance(content, bytes):  # fetched (api/fetching.py); JSON has none
+        return content
     if isinstance(content, dict) and content.get("type") == "Buffer":
         content = content.get("data")
     if isinstance(content, list):

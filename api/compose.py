@@ -7,11 +7,13 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from api import attachments, custom_headers
 from api.addresses import Address, parse, parse_all, too_many
 from api.errors import ApiError, invalid, missing
-from api.request import EmailRequest, TagRequest
+from api.filling import filled
+from api.request import EmailRequest, TagRequest, read_email
 from api.scheduling import parse_scheduled_at
 from outbox.domains import is_reserved
 from outbox.entry import Submission
@@ -36,6 +38,10 @@ class Composer:
         self._settings = settings
         self._policy = policy
         self._now = now
+
+    def read(self, item: Any) -> EmailRequest:
+        """The shape of one message, with the words of the template it names. Raises ApiError."""
+        return read_email(filled(item, self._policy))
 
     def compose(self, request: EmailRequest, key: ApiKey, *, message_id: str) -> Submission:
         """The message under its id, with its octets. All that can be said against it is said here, as ApiError."""
@@ -129,8 +135,6 @@ class Composer:
 
 
 def _refuse_unsupported(request: EmailRequest) -> None:
-    if request.template is not None:
-        raise invalid("Invalid `template` field. Templates are not supported yet: send `html` or `text`.")
     if request.topic_id is not None:
         raise invalid("Invalid `topic_id` field. Topics are not supported yet.")
 

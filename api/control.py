@@ -10,15 +10,17 @@ from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from redis.asyncio import Redis
 from starlette.concurrency import run_in_threadpool
 
-from api import domains, errors, keys, openapi, probes, suppressions, webhooks
-from api.answer import json_response
+from api import domains, errors, files, keys, openapi, probes, suppressions, templates, webhooks
+from api.answer import HISTORY, json_response
 from api.app import new_app
 from api.auth import KeyGuard
+from api.downloads import Addresses
 from api.ids import EmailId, parse_id
 from api.listing import Listing, Page, read_window
 from api.lookup import Lookup
-from api.present import ChaosSwitch, Email, EmailList, summary
+from api.present import ChaosSwitch, EmailInFull, EmailList, summary
 from api.request import decode, read_chaos
+from api.searching import read_search
 from history.chaos import Chaos
 from history.errors import ChaosForbidden, ChaosInvalid, HistoryUnavailable
 from history.queries import History
@@ -27,12 +29,11 @@ from outbox.policy import ApiKey, Policy
 from outbox.policy_store import PolicyStore
 from outbox.queue import Outbox
 from outbox.suppression import SuppressionList
+from outbox.template_store import TemplateStore
 from outbox.webhook import Webhooks
 from outbox.webhook_queue import WebhookQueue
 from runtime.sealing import Seal
 from runtime.settings import Settings
-
-HISTORY = "nightmail-history"
 
 
 def create_app(
@@ -51,13 +52,16 @@ def create_app(
     owner = KeyGuard(policy, None, full_access=True)
     app = new_app("Nightmail control API", settings)
     app.add_exception_handler(HistoryUnavailable, _history_unavailable)
-    app.include_router(_emails(Lookup(settings, outbox, history, redis), Listing(outbox, history), owner))
+    lookup = Lookup(settings, outbox, history, redis)
+    app.include_router(_emails(lookup, Listing(outbox, history), owner))
+    app.include_router(files.router(lookup, Addresses(settings), owner))
     domain_store = DomainStore(policy_store, settings, seal)
     app.include_router(domains.router(domain_store, owner))
     app.include_router(keys.router(policy_store, domain_store, owner))
     app.include_router(suppressions.router(suppression_list, owner))
     hooks, messages = Webhooks(policy_store, seal), WebhookQueue(redis, settings)
     app.include_router(webhooks.router(hooks, messages, owner, reachable=settings.reachable_networks))
+    app.include_router(templates.router(TemplateStore(policy_store), owner))
     app.include_router(_chaos(settings, chaos, owner))
     app.include_router(probes.router(settings, redis, ready=lambda: True))
     openapi.document(app)
@@ -75,19 +79,27 @@ def _emails(lookup: Lookup, listing: Listing, owner: KeyGuard) -> APIRouter:
     routes = APIRouter(tags=["emails"])
     Owner = Annotated[ApiKey, Depends(owner)]  # noqa: N806  (a type)
 
-    @routes.get("/emails", responses={200: {"model": EmailList}, **openapi.errors(422)}, openapi_extra=openapi.PAGE)
+    @routes.get("/emails", responses={200: {"model": EmailList}, **openapi.errors(422)}, openapi_extra=openapi.SEARCH)
     async def list_emails(request: Request, _key: Owner) -> Response:
-        """Messages, newest first. With `Nightmail-History: unavailable` only those that are live or recent."""
+        """Messages, newest first. With `Nightmail-History: unavailable` only those that are live or recent.
+
+        A search needs the history: without it the answer is 503.
+        """
         query = request.query_params
         window = read_window(
             limit=query.get("limit"), after=_cursor(query.get("after")), before=_cursor(query.get("before"))
         )
-        return _list(await listing.page(window))
+        search = read_search(query)
+        return _list(await (listing.page(window) if search is None else listing.search(window, search)))
 
-    @routes.get("/emails/{email_id}", responses={200: {"model": Email}, **openapi.errors(404, 422)})
+    @routes.get("/emails/{email_id}", responses={200: {"model": EmailInFull}, **openapi.errors(404, 422)})
     async def get_email(email_id: EmailId, _key: Owner) -> Response:
         """What became of a message."""
-        return json_response(await lookup.email(parse_id(email_id)))
+        email, complete = await lookup.email(parse_id(email_id))
+        response = json_response(email)
+        if not complete:
+            response.headers[HISTORY] = "unavailable"
+        return response
 
     return routes
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 import httpx
 from fastapi import Request, Response
 
-from api.errors import unavailable
+from api.errors import NO_ENDPOINT, unavailable
 from runtime.logs import get
 from runtime.settings import Settings
 
@@ -47,9 +47,10 @@ class Forwarder:
 
     async def forward(self, request: Request) -> Response:
         """The control API's answer to the same request. Raises ApiError 503 when there is none in time."""
+        path = request.scope["raw_path"].decode("latin-1")  # as it came: decoded, it may be no part of a URL any more
         return await self._ask(
             request.method,
-            request.url.path + (f"?{request.url.query}" if request.url.query else ""),
+            path + (f"?{request.url.query}" if request.url.query else ""),
             headers=request.headers.raw,
             body=await request.body(),
         )
@@ -62,6 +63,8 @@ class Forwarder:
         onward = [pair for pair in _end_to_end(headers) if body or pair[0].lower() != b"content-type"]
         try:
             answer = await self._client.request(method, target, headers=onward, content=body or None)
+        except httpx.InvalidURL as wrong:
+            raise NO_ENDPOINT from wrong
         except httpx.HTTPError as failure:
             log.warning("control.unreachable", error=type(failure).__name__)
             raise unavailable() from failure

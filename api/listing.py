@@ -11,12 +11,13 @@ from starlette.concurrency import run_in_threadpool
 from api.errors import ApiError, invalid
 from history.errors import HistoryUnavailable
 from history.queries import History, Place
+from history.search import Search
 from outbox.queue import Outbox
 from outbox.view import MessageView
 from runtime.clock import to_ms
 from runtime.connections import StoreError
 
-_DEFAULT = 20
+DEFAULT = 20
 _MOST = 100
 _MOST_SCANNED = 5_000  # messages of one millisecond that a cursor may have to skip in the outbox
 _BAD_LIMIT = invalid(
@@ -29,7 +30,7 @@ _BAD_LIMIT = invalid(
 class Window:
     """Which page: `limit` messages, older than the cursor `after` or newer than the cursor `before`."""
 
-    limit: int = _DEFAULT
+    limit: int = DEFAULT
     after: str | None = None
     before: str | None = None
 
@@ -48,7 +49,7 @@ def read_window(*, limit: str | None, after: str | None, before: str | None) -> 
     if after is not None and before is not None:
         raise invalid("The `after` and `before` parameters cannot be used together.")
     if limit is None:
-        return Window(_DEFAULT, after, before)
+        return Window(DEFAULT, after, before)
     if not limit.isascii() or not limit.isdigit() or len(limit) > len(str(_MOST)) or not 1 <= int(limit) <= _MOST:
         raise _BAD_LIMIT
     return Window(int(limit), after, before)
@@ -74,6 +75,15 @@ class Listing:
             return _page(window.limit, recent, nearest_last=newer is not None, complete=False)
         views = _merge(recent, stored)
         return _page(window.limit, views, nearest_last=newer is not None, complete=queue_failure is None)
+
+    async def search(self, window: Window, search: Search) -> Page:
+        """The page of what is found in the history, which may lag behind. Raises ApiError, HistoryUnavailable."""
+        older, newer = await self._locate(window.after), await self._locate(window.before)
+
+        def found() -> list[MessageView]:
+            return self._history.page(limit=window.limit + 1, after=older, before=newer, search=search)
+
+        return _page(window.limit, await run_in_threadpool(found), nearest_last=newer is not None, complete=True)
 
     async def _locate(self, cursor: str | None) -> Place | None:
         if cursor is None:

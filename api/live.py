@@ -4,21 +4,23 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from api import openapi
-from api.answer import json_response
+from api import errors, openapi
+from api.answer import HISTORY, json_response
 from api.auth import KeyGuard
 from api.compose import Composer
 from api.errors import ApiError, invalid
 from api.forward import Forwarder
 from api.ids import EmailId, parse_id
-from api.present import Email, Reference, show
+from api.present import OURS, EmailInFull, Reference, recipients, show
 from api.request import decode, read_reschedule
 from outbox.accept import Acceptor
 from outbox.policy import ApiKey
 from outbox.queue import Cancel, Outbox, Reschedule
+from outbox.view import MessageView
 from runtime import clock
 from runtime.connections import StoreError
 
+_SERVER_ERROR = 500
 _ENDED = ApiError(409, "validation_error", "The email cannot be cancelled: it has already been sent.")
 _SENDING = ApiError(409, "resource_locked", "The email cannot be cancelled: it is being sent.")
 _NOT_SCHEDULED = invalid("The email cannot be rescheduled: it is not scheduled any more.")
@@ -30,7 +32,13 @@ def router(outbox: Outbox, forwarder: Forwarder, composer: Composer, owner: KeyG
     mail = LiveMail(outbox, forwarder, composer, acceptor)
     Owner = Annotated[ApiKey, Depends(owner)]  # noqa: N806  (a type)
 
-    @routes.get("/emails/{email_id}", responses={200: {"model": Email}, **openapi.errors(404, 422)})
+    @routes.get("/emails/receiving", include_in_schema=False)
+    @routes.get("/emails/metrics", include_in_schema=False)
+    async def not_here(_key: Owner) -> Response:
+        """Resend has more under /emails, and none of it is an id."""
+        raise errors.NO_ENDPOINT
+
+    @routes.get("/emails/{email_id}", responses={200: {"model": EmailInFull}, **openapi.errors(404, 422)})
     async def get_email(request: Request, email_id: EmailId, _key: Owner) -> Response:
         """What became of a message. A live one is known even while the database is down."""
         return await mail.get(request, parse_id(email_id))
@@ -62,14 +70,26 @@ class LiveMail:
         self._acceptor = acceptor
 
     async def get(self, request: Request, email_id: str) -> Response:
-        """The message."""
+        """The message, with its timeline where the control API answers, and what the outbox knows where it does not."""
         try:
-            view = await self._outbox.find(email_id, content=True)
-        except StoreError:
-            view = None
+            answer = await self._forwarder.look_up(request, email_id)
+        except ApiError:
+            answer = None
+        if answer is not None and answer.status_code < _SERVER_ERROR:
+            return answer
+        view = await self._live(email_id)
         if view is None:
-            return await self._forwarder.look_up(request, email_id)
-        return json_response(await show(view))
+            return answer or errors.respond(errors.unavailable())
+        shown = await show(view) | {OURS: {"recipients": recipients(view), "timeline": None}}
+        response = json_response(shown)
+        response.headers[HISTORY] = "unavailable"
+        return response
+
+    async def _live(self, email_id: str) -> MessageView | None:
+        try:
+            return await self._outbox.find(email_id, content=True)
+        except StoreError:
+            return None
 
     async def reschedule(self, request: Request, email_id: str) -> Response:
         """A new time for the message."""

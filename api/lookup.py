@@ -6,8 +6,10 @@ from redis.asyncio import Redis
 from starlette.concurrency import run_in_threadpool
 
 from api import errors
-from api.present import show
-from history.queries import History
+from api.present import OURS, show
+from api.timeline import told
+from history.errors import HistoryUnavailable
+from history.queries import History, TimelineEvent
 from outbox.backlog import backlog
 from outbox.queue import Outbox
 from outbox.view import MessageView
@@ -25,13 +27,25 @@ class Lookup:
         self._history = history
         self._redis = redis
 
-    async def email(self, email_id: str) -> dict[str, Any]:
-        """The message as clients see it. Raises ApiError 404 only when it is known not to exist."""
+    async def email(self, email_id: str) -> tuple[dict[str, Any], bool]:
+        """The message as clients see it, and whether that is all. Raises ApiError 404 only if it cannot exist."""
+        view = await self.view(email_id)
+        events = await self._events(email_id)
+        return await show(view) | {OURS: told(view, events)}, events is not None
+
+    async def view(self, email_id: str) -> MessageView:
+        """The message with its content. Raises ApiError 404 only if it cannot exist."""
         view = await self._live(email_id) or await run_in_threadpool(self._history.find, email_id)
         if view is None:
             await self._require_complete_history()
             raise errors.not_found("Email")
-        return await show(view)
+        return view
+
+    async def _events(self, email_id: str) -> list[TimelineEvent] | None:
+        try:
+            return await run_in_threadpool(self._history.events_of, email_id)
+        except HistoryUnavailable:
+            return None
 
     async def _live(self, email_id: str) -> MessageView | None:
         try:

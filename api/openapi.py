@@ -4,6 +4,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from api.present import Problem
@@ -39,6 +40,11 @@ def body(schema: dict[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
+def body_of(shape: type[BaseModel]) -> dict[str, Any]:
+    """The same, from the shape that the handler reads it with."""
+    return body(shape.model_json_schema(ref_template=_REFERENCE))
+
+
 def _header(name: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"name": name, "in": "header", "required": False, "schema": schema}
 
@@ -49,11 +55,30 @@ CHAOS = body({"$ref": _REFERENCE.format(model=ChaosRequest.__name__)})
 NEW_TIME = body({"$ref": _REFERENCE.format(model=RescheduleRequest.__name__)})
 
 
-PAGE = {
+PAGE: dict[str, Any] = {
     "parameters": [
         {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}},
         {"name": "after", "in": "query", "schema": {"type": "string", "format": "uuid"}, "description": "Older ones"},
         {"name": "before", "in": "query", "schema": {"type": "string", "format": "uuid"}, "description": "Newer ones"},
+    ]
+}
+
+
+SEARCH_WORDS = {
+    "to": "Address of a recipient",
+    "from": "Envelope sender",
+    "domain": "Domain of a recipient",
+    "subject": "Words in the subject; slow without dates",
+    "status": "Its `last_event`",
+    "tag": "`name` or `name:value`",
+    "since": "ISO 8601; from then on",
+    "until": "ISO 8601; before then",
+}
+SEARCH = {
+    "parameters": PAGE["parameters"]
+    + [
+        {"name": word, "in": "query", "schema": {"type": "string"}, "description": meaning}
+        for word, meaning in SEARCH_WORDS.items()
     ]
 }
 
@@ -80,4 +105,7 @@ def _with_bodies(schema: dict[str, Any]) -> dict[str, Any]:
     models = [(EmailRequest, "validation"), (RescheduleRequest, "validation"), (ChaosRequest, "validation")]
     _, definitions = models_json_schema(models, ref_template=_REFERENCE)  # type: ignore[arg-type]
     schema["components"]["schemas"] |= definitions["$defs"]
+    for operation in (operation for path in schema["paths"].values() for operation in path.values()):
+        for media in operation.get("requestBody", {}).get("content", {}).values():
+            schema["components"]["schemas"] |= media["schema"].pop("$defs", {})
     return schema

@@ -15,12 +15,22 @@ from api.listing import read_window
 Item = TypeVar("Item")
 
 
-def page(request: Request, items: Sequence[Item], *, id_of: Callable[[Item], str], shown: Callable[[Item], Any]) -> Any:
-    """The page that the query asks for, as a list object. `items` are the newest first. Raises ApiError 422."""
+def page(
+    request: Request,
+    items: Sequence[Item],
+    *,
+    id_of: Callable[[Item], str],
+    shown: Callable[[Item], Any],
+    unasked: int | None = None,
+) -> Any:
+    """The page that the query asks for, as a list object. `items` are the newest first. Raises ApiError 422.
+
+    Without a `limit` there are `unasked` items on it, or all of them.
+    """
     query = request.query_params
     cursors = {name: parse_id(query[name]) for name in ("after", "before") if name in query}
     window = read_window(limit=query.get("limit"), after=cursors.get("after"), before=cursors.get("before"))
-    most = window.limit if "limit" in query else len(items)
+    most = window.limit if "limit" in query else unasked or len(items)
     if window.after is not None:
         beyond = items[_place(items, window.after, id_of) + 1 :]
         kept = beyond[:most]

@@ -10,6 +10,7 @@ from outbox.content import Parts, parts
 from outbox.states import LastEvent
 from outbox.view import MessageView
 
+OURS = "nightmail"  # the key of what Resend does not say
 _LARGE = 64 * 1024
 
 
@@ -44,6 +45,30 @@ class Email(EmailSummary):
     html: str | None
     text: str | None
     tags: list[Tag]
+
+
+class RecipientState(BaseModel):
+    """One recipient: its state (docs/states.md), and the reply to its last attempt."""
+
+    address: str
+    kind: str
+    state: str
+    code: int | None
+    status: str | None
+    text: str | None
+
+
+class Beyond(BaseModel):
+    """What Resend does not say. `timeline` is null while the history cannot be asked."""
+
+    recipients: list[RecipientState]
+    timeline: list[dict[str, Any]] | None
+
+
+class EmailInFull(Email):
+    """A message by itself, with what became of each recipient."""
+
+    nightmail: Beyond
 
 
 class EmailList(BaseModel):
@@ -113,6 +138,21 @@ def summary(view: MessageView) -> dict[str, Any]:
         "scheduled_at": timestamp(message.scheduled_at) if message.scheduled_at else None,
         "topic_id": None,
     }
+
+
+def recipients(view: MessageView) -> list[dict[str, Any]]:
+    """Each recipient with its state and the last words about it."""
+    return [
+        {
+            "address": recipient.address,
+            "kind": recipient.kind,
+            "state": state,
+            "code": outcome.code if outcome else None,
+            "status": outcome.status if outcome else None,
+            "text": outcome.text if outcome else None,
+        }
+        for recipient, state, outcome in zip(view.message.recipients, view.states, view.outcomes, strict=True)
+    ]
 
 
 async def show(view: MessageView) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class AttachmentRequest(Body):
 
     content: Annotated[Any, Field(json_schema_extra=_CONTENT_SCHEMA)] = None
     filename: str | None = None
-    path: Annotated[str | None, Field(description="Not supported yet.")] = None
+    path: Annotated[str | None, Field(description="URL to fetch it from, in the place of `content`.")] = None
     content_type: str | None = None
     content_id: Annotated[str | None, Field(validation_alias=AliasChoices("content_id", "inline_content_id"))] = None
 
@@ -54,8 +54,23 @@ class TagRequest(Body):
     value: Annotated[str, Field(json_schema_extra={"pattern": "^[A-Za-z0-9_-]{1,256}$"})]
 
 
+class TemplateUse(Body):
+    """A published template, and what goes into its holes. Its words are used where the request has none."""
+
+    id: Annotated[str, Field(description="Its id or alias.")]
+    variables: dict[str, str | int | float] | None = None
+
+
+def _or_template(schema: dict[str, Any]) -> None:
+    """What is required may come from the template, and is there when the shape is read (api/filling.py)."""
+    schema["required"] = ["to"]
+    schema["anyOf"] = [{"required": ["from", "subject"]}, {"required": ["template"]}]
+
+
 class EmailRequest(Body):
-    """One message to send. Needs `html` or `text`; without `text` one is made from the HTML."""
+    """One message to send. Needs `html`, `text` or `template`; without `text` one is made from the HTML."""
+
+    model_config = ConfigDict(json_schema_extra=_or_template)
 
     sender: Annotated[str, Field(alias="from", description="`a@b.c` or `Name <a@b.c>`")]
     to: OneOrMany
@@ -69,7 +84,7 @@ class EmailRequest(Body):
     attachments: list[AttachmentRequest] | None = None
     tags: list[TagRequest] | None = None
     scheduled_at: Annotated[str | None, Field(description="ISO 8601, or words such as `in 1 hour`")] = None
-    template: Annotated[Any, Field(description="Not supported yet.")] = None
+    template: Annotated[TemplateUse | None, Field(description="In the place of `html` and `text`.")] = None
     topic_id: Annotated[str | None, Field(description="Not supported yet.")] = None
 
 

@@ -9,13 +9,14 @@ from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from redis.asyncio import Redis
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api import errors, live, openapi, probes
+from api import downloads, errors, live, openapi, probes
 from api.accepting import Intake, Mode
 from api.answer import json_response
 from api.app import new_app
 from api.auth import KeyGuard
 from api.compose import Composer
 from api.direct import Handler
+from api.fetching import Fetcher
 from api.forward import Forwarder
 from api.present import EmailList, Sent, SentBatch
 from outbox.accept import Acceptor
@@ -24,6 +25,7 @@ from outbox.policy import ApiKey, Policy
 from outbox.queue import Outbox
 from outbox.ratelimit import RateLimiter
 from runtime import clock
+from runtime.outside import Outside
 from runtime.settings import Settings
 
 
@@ -36,15 +38,18 @@ def create_app(
     redis: Redis,
     forwarder: Forwarder,
     ratelimiter: RateLimiter,
+    outside: Outside,
 ) -> FastAPI:
     """The app over parts that the caller starts and stops."""
     sender = KeyGuard(policy, ratelimiter, full_access=False)
     owner = KeyGuard(policy, ratelimiter, full_access=True)
     composer = Composer(settings, policy, now=clock.now)
+    fetcher = Fetcher(outside, most=settings.max_message_bytes)
 
-    sending, handlers = _sending(settings, Intake(settings, acceptor, composer), sender)
+    sending, handlers = _sending(settings, Intake(settings, acceptor, composer, fetcher), sender)
     app = new_app("Nightmail send API", settings, acceptor=acceptor, handlers=handlers)
     app.include_router(sending)
+    app.include_router(downloads.router(downloads.Addresses(settings), forwarder))
     app.include_router(live.router(outbox, forwarder, composer, owner, acceptor))
     app.include_router(_reading(settings, redis, forwarder, owner))
     app.include_router(probes.router(settings, redis, ready=lambda: acceptor.can_append))
@@ -60,7 +65,7 @@ def _sending(settings: Settings, intake: Intake, sender: KeyGuard) -> tuple[APIR
 
     @routes.post(
         "/emails",
-        responses={200: {"model": Sent}, **openapi.errors(400, 403, 409, 413, 422, 507)},
+        responses={200: {"model": Sent}, **openapi.errors(400, 403, 404, 409, 413, 422, 507)},
         openapi_extra=openapi.ONE_EMAIL,
     )
     async def send_email(request: Request, key: Sender) -> Response:
@@ -69,7 +74,7 @@ def _sending(settings: Settings, intake: Intake, sender: KeyGuard) -> tuple[APIR
 
     @routes.post(
         "/emails/batch",
-        responses={200: {"model": SentBatch}, **openapi.errors(400, 403, 409, 413, 422, 507)},
+        responses={200: {"model": SentBatch}, **openapi.errors(400, 403, 404, 409, 413, 422, 507)},
         openapi_extra=openapi.many_emails(settings.max_batch),
     )
     async def send_batch(request: Request, key: Sender) -> Response:
@@ -107,7 +112,7 @@ def _reading(settings: Settings, redis: Redis, forwarder: Forwarder, owner: KeyG
         "/emails",
         tags=["emails"],
         responses={200: {"model": EmailList}, **openapi.errors(422)},
-        openapi_extra=openapi.PAGE,
+        openapi_extra=openapi.SEARCH,
     )
     async def list_emails(request: Request, _key: Owner) -> Response:
         """Messages, newest first. With `Nightmail-History: unavailable` only those that are live or recent."""

@@ -17,6 +17,7 @@ from history.engine import Database, Gate, open_gate
 from history.errors import HistoryUnavailable
 from history.faults import words
 from history.moves import Row, message_of, outcome_of
+from history.search import Search, conditions
 from history.tables import contents, emails, events, recipients
 from outbox.states import State
 from outbox.view import MessageView
@@ -83,13 +84,15 @@ class History:
         """The place of an email in the list; a cursor for `page`."""
         return self._ask(lambda db: _locate(db, email_id))
 
-    def page(self, *, limit: int, before: Place | None = None, after: Place | None = None) -> list[StoredEmail]:
-        """Up to `limit` emails without content, newest first.
+    def page(
+        self, *, limit: int, before: Place | None = None, after: Place | None = None, search: Search | None = None
+    ) -> list[StoredEmail]:
+        """Up to `limit` emails without content, newest first; of those that `search` finds.
 
         The newest of all, those that follow `after` in the list (older), or those that precede `before` (newer), next
         to it. Ask for one more than is shown to learn whether there are more.
         """
-        return self._ask(lambda db: _page(db, limit, before=before, after=after))
+        return self._ask(lambda db: _page(db, limit, before=before, after=after, search=search or Search()))
 
     def events_of(self, email_id: str) -> list[TimelineEvent]:
         """What happened to an email, in order."""
@@ -136,9 +139,11 @@ def _locate(db: sa.Connection, email_id: str) -> Place | None:
     return Place(row.created_at, row.id) if row else None
 
 
-def _page(db: sa.Connection, limit: int, *, before: Place | None, after: Place | None) -> list[StoredEmail]:
+def _page(
+    db: sa.Connection, limit: int, *, before: Place | None, after: Place | None, search: Search
+) -> list[StoredEmail]:
     place = sa.tuple_(emails.c.created_at, emails.c.id)
-    statement = sa.select(emails).limit(limit)
+    statement = sa.select(emails).where(*conditions(search, db.dialect.name)).limit(limit)
     if after is not None:
         statement = statement.where(place < _tuple(after))
     if before is not None:

@@ -75,7 +75,20 @@ emails = sa.Table(
     sa.Column("complained", sa.Boolean, nullable=False),
     sa.Column("last_event", Word, nullable=False),  # derived from the recipients' states, in Resend's words
     sa.Index("emails_by_age", "created_at", "id"),  # read backwards: the newest first
+    sa.Index(
+        "emails_by_status",
+        "last_event",
+        "created_at",
+        "id",
+        postgresql_where=sa.text("last_event <> 'delivered'"),
+        sqlite_where=sa.text("last_event <> 'delivered'"),
+    ),
+    sa.Index("emails_by_sender", "reverse_path", "created_at", "id"),
 )
+
+# SQLite has nothing like it, and walks through the emails instead.
+BY_TAG = "CREATE INDEX IF NOT EXISTS emails_by_tag ON emails USING gin ((tags::jsonb) jsonb_path_ops)"
+sa.event.listen(emails, "after_create", sa.DDL(BY_TAG).execute_if(dialect="postgresql"))  # type: ignore[no-untyped-call]
 
 recipients = sa.Table(
     "recipients",
@@ -96,6 +109,7 @@ recipients = sa.Table(
     sa.Column("updated_at", Instant, nullable=False),
     sa.Column("ended_at", Instant),
     sa.Index("recipients_by_address", "address"),
+    sa.Index("recipients_by_domain", "domain"),
     # Nearly all rows end as delivered; the others are what one searches for.
     sa.Index(
         "recipients_by_state",

@@ -1,12 +1,16 @@
-"""Reads the HTML and the text back out of stored octets, for those who ask what was sent. Pure; never raises."""
+"""Reads the texts and the files back out of stored octets, for those who ask what was sent. Pure; never raises."""
 
 from dataclasses import dataclass
 from email import message_from_bytes
 from email.message import Message
 from email.policy import compat32
 from itertools import islice
+from typing import Literal
 
 _MOST_PARTS = 200  # a message of more parts shows what is in the first ones
+_MOST_FILES = 1000  # parts
+_TEXTS = frozenset({"text/plain", "text/html"})
+_BAD_MIME = (ValueError, LookupError, AttributeError, TypeError, RecursionError)  # what the email package can raise
 _FRONT = 1024 * 1024  # the texts stand before the files, so mostly this much tells all; 40 MB take seconds to parse
 
 
@@ -25,8 +29,43 @@ def parts(raw: bytes) -> Parts:
             found, cut = _read(raw[:_FRONT])
             return _read(raw)[0] if cut else found
         return _read(raw)[0]
-    except (ValueError, LookupError, AttributeError, TypeError, RecursionError):  # what the email package can raise
+    except _BAD_MIME:
         return Parts()
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A part that is no text of the message."""
+
+    filename: str
+    content_type: str
+    content_id: str
+    disposition: Literal["inline", "attachment"]
+    content: bytes
+
+
+def files(raw: bytes) -> tuple[File, ...]:
+    """The files of a message in their order. Bad MIME gives what can be had of it."""
+    try:
+        found = islice(message_from_bytes(raw, policy=compat32).walk(), _MOST_FILES)
+        return tuple(_file(part) for part in found if _is_file(part))
+    except _BAD_MIME:
+        return ()
+
+
+def _is_file(part: "Message[str, str]") -> bool:
+    return not part.is_multipart() and (part.get_content_type() not in _TEXTS or _attached(part))
+
+
+def _file(part: "Message[str, str]") -> File:
+    octets = part.get_payload(decode=True)
+    return File(
+        filename=part.get_filename() or "",
+        content_type=part.get_content_type(),
+        content_id=str(part.get("Content-ID", "")).strip().removeprefix("<").removesuffix(">"),
+        disposition="inline" if part.get_content_disposition() == "inline" else "attachment",
+        content=octets if isinstance(octets, bytes) else b"",
+    )
 
 
 def _read(raw: bytes) -> tuple[Parts, bool]:
@@ -37,7 +76,7 @@ def _read(raw: bytes) -> tuple[Parts, bool]:
         kind = part.get_content_type()
         if part.is_multipart():
             continue
-        in_files = kind not in {"text/plain", "text/html"} or _attached(part)
+        in_files = _is_file(part)
         if not in_files and kind not in found:
             found[kind] = _text(part)
     return Parts(html=found.get("text/html"), text=found.get("text/plain")), not in_files

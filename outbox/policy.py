@@ -53,6 +53,11 @@ class Policy:
         """Whether there is a snapshot at all, from the queue or from the disk."""
         return self._refreshed_at != float("-inf") or self._snapshot.version > 0
 
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the snapshot is young enough to say that something does not exist."""
+        return self._monotonic() - self._refreshed_at <= _FRESH_SECONDS
+
     async def start(self) -> None:
         """Load the last good snapshot, then the queue's, then keep up with it."""
         stored = read_snapshot(self._file)
@@ -74,7 +79,7 @@ class Policy:
         if key and hmac.compare_digest(key.digest, digest):
             self._used.add(key.id)
             return key
-        if self._monotonic() - self._refreshed_at > _FRESH_SECONDS:
+        if not self.is_fresh:
             raise Unavailable("API keys cannot be checked now")
         raise KeyUnknown("API key is invalid")
 

@@ -90,6 +90,9 @@ class Settings(BaseSettings):
         1, description="Processes of `nightmail api`, on one port; each counts rates and connections for itself."
     )
     smtp_processes: Positive = Field(1, description="The same for `nightmail smtp`.")
+    public_url: str | None = Field(
+        None, description="Where the world finds the send API, for addresses in answers; unset: host and port."
+    )
     control_url: str | None = Field(None, description="Where the send API finds the control API; unset: host and port.")
     max_message_bytes: Positive = Field(40 * 1024 * 1024, description="Largest message, and largest HTTP body.")
     max_recipients: Positive = Field(50, description="Most recipients of one message.")
@@ -259,6 +262,11 @@ class Settings(BaseSettings):
         if self.database_url is not None:
             return self.database_url.get_secret_value()
         return f"sqlite:///{self.data_dir.absolute() / 'history.sqlite'}"
+
+    @property
+    def public(self) -> str:
+        """Base URL of the send API as clients use it, without a slash at the end."""
+        return (self.public_url or f"http://{self.host}:{self.api_port}").rstrip("/")
 
     @cached_property
     def control(self) -> str:

@@ -5,6 +5,7 @@ from api.send import create_app
 from nightmail.roles.accepting import accepting
 from nightmail.serving import run as run_loop
 from nightmail.serving import serve_http, stop_signal
+from runtime.outside import Outside
 from runtime.settings import Settings
 
 
@@ -16,6 +17,7 @@ def run(settings: Settings) -> None:
 async def _serve(settings: Settings) -> None:
     stopping = stop_signal()
     forwarder = Forwarder(settings)
+    outside = Outside(settings.reachable_networks)
     async with accepting(settings, "api") as parts:
         app = create_app(
             settings,
@@ -25,7 +27,9 @@ async def _serve(settings: Settings) -> None:
             redis=parts.redis,
             forwarder=forwarder,
             ratelimiter=parts.ratelimiter,
+            outside=outside,
         )
         shared = settings.api_processes > 1
         await serve_http(app, host=settings.host, port=settings.api_port, stopping=stopping, shared=shared)
+    await outside.close()
     await forwarder.stop()

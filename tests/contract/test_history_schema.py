@@ -19,7 +19,9 @@ def test_migrations_lead_to_the_tables(open_database):
     schema.migrate(engine)
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
-        assert compare_metadata(context, metadata) == []
+        changes = compare_metadata(context, metadata)
+    # An index over an expression is beyond what Alembic compares: it stands in tables.py as DDL.
+    assert [change for change in changes if getattr(change[1], "name", None) != "emails_by_tag"] == []
 
 
 def test_migrating_says_nothing_and_can_be_repeated(open_database, capfd):

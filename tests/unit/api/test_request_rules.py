@@ -58,7 +58,6 @@ def attached(**file):
         ({"reply_to": "x"}, 422, "validation_error", "Invalid `reply_to` field. The email address needs to follow"),
         ({"subject": "a\nBcc: x@y.org"}, 422, "validation_error", "Invalid `subject` field."),
         ({"html": 17}, 422, "validation_error", "Invalid `html` field."),
-        ({"template": {"id": "x"}}, 422, "validation_error", "Templates are not supported yet"),
         ({"topic_id": "x"}, 422, "validation_error", "Topics are not supported yet"),
         ({"tags": [{"name": "a b", "value": "c"}]}, 422, "validation_error", "Tags should only contain ASCII letters"),
         ({"tags": [{"name": "a", "value": "x" * 257}]}, 422, "validation_error", "Tags should only contain"),
@@ -140,7 +139,6 @@ def test_the_wire_forms_of_attachments(content):
     [
         ({"content": None}, "invalid_attachment", "Attachment must have either a `content` or `path`."),
         ({"content": ""}, "invalid_attachment", "Attachment must have either a `content` or `path`."),
-        ({"content": None, "path": "https://x.org/a"}, "validation_error", "`path` is not supported yet"),
         ({"content": "a"}, "validation_error", "must be base64"),
         ({"content": "!!!!"}, "validation_error", "must be base64"),
         ({"content": [256]}, "validation_error", "must be base64"),

@@ -1,0 +1,91 @@
+"""Attachments by URL: fetched while the client waits, through the guard of runtime/outside.py.
+
+The message must be whole before it is accepted, so what cannot be fetched refuses the message. What may be better next
+time (no answer, a 5xx) is a 503; what the client can mend is a 422.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from api.errors import ApiError, invalid, unavailable
+from runtime.logs import get
+from runtime.outside import Answer, Outside, Refused, Unreachable
+
+log = get(__name__)
+
+MARK = b'"path"'  # a body without it has nothing to fetch
+_MOST = 20  # URLs of one request
+_SECONDS = 10.0
+_OK = 200
+_SERVER_ERROR = 500
+
+Fetched = dict[str, Answer | ApiError]
+
+
+class Fetcher:
+    """One per app. `most` is the room for all files of a request, in octets."""
+
+    def __init__(self, outside: Outside, *, most: int) -> None:
+        self._outside = outside
+        self._most = most
+
+    async def fetch(self, items: Any) -> Fetched:
+        """What is behind each URL of these emails, or why it cannot be had. One after the other: room is shared."""
+        urls = list(dict.fromkeys(_urls(items if isinstance(items, list) else [items])))
+        if len(urls) > _MOST:
+            raise _refusal(f"There are more than {_MOST} files to fetch.")
+        fetched: Fetched = {}
+        room = self._most
+        for url in urls:
+            fetched[url] = found = await self._ask(url, room)
+            room -= len(found.body) if isinstance(found, Answer) else 0
+        return fetched
+
+    async def _ask(self, url: str, room: int) -> Answer | ApiError:
+        try:
+            answer = await self._outside.ask("GET", url, headers={"accept": "*/*"}, most=room, seconds=_SECONDS)
+        except Refused as reason:
+            return _refusal(f"`path` cannot be fetched: {reason}.")
+        except Unreachable as failure:
+            log.warning("attachment.unreachable", error=str(failure))
+            return unavailable()
+        if answer.status >= _SERVER_ERROR:
+            return unavailable()
+        if answer.status != _OK:
+            return _refusal(f"`path` cannot be fetched: the answer was {answer.status}.")
+        return answer if answer.whole else _refusal("The files are too large.")
+
+
+def with_files(item: Any, fetched: Fetched) -> Any:
+    """The email with the octets in the place of URLs. Raises the ApiError of a file that could not be had."""
+    if not fetched or not isinstance(item, dict) or not isinstance(item.get("attachments"), list):
+        return item
+    return item | {"attachments": [_with_content(file, fetched) for file in item["attachments"]]}
+
+
+def _with_content(file: Any, fetched: Fetched) -> Any:
+    if not _is_wanted(file):
+        return file
+    found = fetched[file["path"]]
+    if isinstance(found, ApiError):
+        raise found
+    name = file.get("filename") or unquote(urlsplit(file["path"]).path.rpartition("/")[2])
+    return file | {"content": found.body, "filename": name}
+
+
+def _urls(items: Iterable[Any]) -> Iterator[str]:
+    for item in items:
+        files = item.get("attachments") if isinstance(item, dict) else None
+        for file in files if isinstance(files, list) else ():
+            if _is_wanted(file):
+                yield file["path"]
+
+
+def _is_wanted(file: Any) -> bool:
+    """Whether it names a URL and brings no content of its own."""
+    return isinstance(file, dict) and file.get("content") in (None, "") and isinstance(file.get("path"), str)
+
+
+def _refusal(message: str) -> ApiError:
+    return invalid(f"Invalid `attachments` field. {message}")

@@ -1,0 +1,67 @@
+"""The query of GET /emails beyond Resend's: what to search for. Asks the history alone."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from api.errors import invalid
+from api.openapi import SEARCH_WORDS
+from history.search import Search
+from outbox.states import LastEvent
+
+_LONGEST = 320  # octets of an address (RFC 3696 erratum 1690), and enough for words of a subject
+
+
+_FIRST_YEAR = 1971  # of RFC 196, the first of them about mail
+
+
+def read_search(query: Mapping[str, str]) -> Search | None:
+    """What to search for; None when nothing is asked. Raises ApiError 422, which names the parameter."""
+    given = {word: query[word] for word in SEARCH_WORDS if word in query}
+    if not given:
+        return None
+    for word, value in given.items():
+        if not 1 <= len(value) <= _LONGEST or not value.isprintable():
+            raise _refusal(word, f"It must have between 1 and {_LONGEST} characters.")
+    return Search(
+        recipient=given.get("to"),
+        sender=given.get("from"),
+        domain=given.get("domain"),
+        subject=given.get("subject"),
+        status=_status(given.get("status")),
+        tag=_tag(given.get("tag")),
+        since=_instant("since", given.get("since")),
+        until=_instant("until", given.get("until")),
+    )
+
+
+def _status(written: str | None) -> LastEvent | None:
+    if written is None:
+        return None
+    try:
+        return LastEvent(written)
+    except ValueError as wrong:
+        raise _refusal("status", f"It must be one of {', '.join(LastEvent)}.") from wrong
+
+
+def _tag(written: str | None) -> tuple[str, str | None] | None:
+    if written is None:
+        return None
+    name, colon, value = written.partition(":")
+    return name, value if colon else None
+
+
+def _instant(word: str, written: str | None) -> datetime | None:
+    if written is None:
+        return None
+    try:
+        at = datetime.fromisoformat(written)
+        at = at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+    except (ValueError, OverflowError) as wrong:
+        raise _refusal(word, "It must be an ISO 8601 date.") from wrong
+    if at.year < _FIRST_YEAR:
+        raise _refusal(word, f"There is no mail from before {_FIRST_YEAR}.")
+    return at
+
+
+def _refusal(word: str, why: str) -> Exception:
+    return invalid(f"Invalid `{word}` parameter. {why}")
