@@ -136,7 +136,8 @@ async def test_a_recent_mail_is_read_over_http_without_any_database(settings, ta
         archive_once(tail, settings, now=now() + timedelta(minutes=1))
         assert not tail.exists(f"{{{settings.queue_prefix}}}:c:{email_id}")
         after = (await api.client.get(f"/emails/{email_id}")).json()
-        assert after == before | {"last_event": "delivered"}
+        assert after == before | {"last_event": "delivered", "nightmail": after["nightmail"]}
+        assert [recipient["state"] for recipient in after["nightmail"]["recipients"]] == ["delivered"]
         assert after["html"] == MAIL["html"]
 
 
