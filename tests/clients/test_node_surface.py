@@ -1,4 +1,4 @@
-"""The unmodified official SDK for Node on what stands around sending: keys, domains, templates, suppressions, webhooks."""
+"""The unmodified official SDK for Node on what stands around sending."""
 
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -112,7 +112,7 @@ def receiver():
     requests = []
 
     class Keep(BaseHTTPRequestHandler):
-        def do_POST(self):  # noqa: N802  (the standard library's name)
+        def do_POST(self):
             requests.append((self.headers, self.rfile.read(int(self.headers["content-length"]))))
             self.send_response(200)
             self.end_headers()
