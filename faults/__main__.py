@@ -3,6 +3,7 @@
 import compileall
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import click
@@ -12,7 +13,7 @@ from faults.catalogue import DRILLS
 from faults.figures import Figure
 from faults.load import Load
 from faults.report import as_json, listing, table
-from faults.runs import Setup
+from faults.runs import Result, Run, Setup
 from runtime import logs as logs_of_ours
 from runtime.settings import Settings
 
@@ -40,7 +41,8 @@ def main(
     for name in names or tuple(DRILLS):
         began = time.monotonic()
         own = DRILLS[name].load
-        result = DRILLS[name].run(Setup(Load(mails or own.mails, rate or own.rate), logs / name if logs else None))
+        setup = Setup(Load(mails or own.mails, rate or own.rate), logs / name if logs else None)
+        result = _result(DRILLS[name].run, setup)
         for words in result.notes:
             console.print(f"  {words}", highlight=False, markup=False)
         console.print(f"{name}: {time.monotonic() - began:.0f} s", highlight=False)
@@ -50,6 +52,16 @@ def main(
     else:
         console.print(table(rows))
     sys.exit(0 if all(row.met for _, row in rows) else 1)
+
+
+def _result(run: Run, setup: Setup) -> Result:
+    """What a drill measured. One that breaks off costs no other its figures, and is a miss."""
+    if setup.logs:
+        setup.logs.mkdir(parents=True, exist_ok=True)
+    try:
+        return run(setup)
+    except Exception as error:  # noqa: BLE001  (whatever it is, the others count)
+        return Result([Figure("ran to its end", "yes", repr(error), met=False)], traceback.format_exc().splitlines())
 
 
 def _compile() -> None:
