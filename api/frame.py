@@ -75,10 +75,15 @@ def _add_rate(message: Message, rate: Rate | None) -> None:
     ]
 
 
+def count(method: str, route: str, status: int) -> None:
+    """Count a request that was answered; status 0: the client went away before."""
+    _requests(method, route, status).inc()
+
+
 def _tell(scope: Scope, facts: dict[str, Any], seconds: float) -> None:
     route = facts.pop("route", None) or getattr(scope.get("route"), "path", "other")
-    status = facts.get("status", 0)  # 0: the client went away before the answer
-    _requests(scope["method"], route, status).inc()
+    status = facts.get("status", 0)
+    count(scope["method"], route, status)
     _seconds(route).observe(seconds)
     if route in _PROBES or "untold" in facts:
         return

@@ -15,7 +15,7 @@ from outbox.errors import Overloaded, Unavailable
 
 JSON_OVERHEAD = 1024 * 1024  # octets that JSON may add to the greatest message
 _DRAIN_SECONDS = 5.0
-_SENDING = frozenset({"/emails", "/emails/batch"})
+SENDING = frozenset({"/emails", "/emails/batch"})
 
 
 class BodyLimit:
@@ -72,7 +72,7 @@ class Admission:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse at once, or pass the request on with a `receive` that waits for a place."""
-        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in _SENDING:
+        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in SENDING:
             await self._app(scope, receive, send)
             return
         try:

@@ -1,4 +1,4 @@
-"""A lean HTTP client that sends the same request again and again and checks every answer.
+"""A lean HTTP client that sends requests over kept connections and looks at every answer.
 
 One request costs it a small part of what the server needs for it (`python -m bench client` measures that), so that it
 is not what is measured.
@@ -8,6 +8,7 @@ import asyncio
 import re
 import time
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import orjson
@@ -57,22 +58,23 @@ class Connection(asyncio.Protocol):
     def __init__(self, load: "Load") -> None:
         self._load = load
         self._buffer = b""
+        self._number = 0
         self._due = 0.0  # when the request that is under way was due
 
     def connection_lost(self, error: Exception | None) -> None:
         """Idle for too long, or refused in the middle."""
         del error
-        self._load.lost(self, self._due)
+        self._load.lost(self, self._number, self._due)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Ready for a request."""
         self._transport = transport
-        self._load.free.append(self)
+        self._load.is_free(self)
 
-    def send(self, at: float) -> None:
-        """The request, due at `at`."""
-        self._due = at
-        self._transport.write(self._load.request)  # type: ignore[attr-defined]
+    def send(self, number: int, at: float) -> None:
+        """The request of this number, due at `at`."""
+        self._number, self._due = number, at
+        self._transport.write(self._load.request(number))  # type: ignore[attr-defined]
 
     def data_received(self, data: bytes) -> None:
         """Waits for the whole of an answer."""
@@ -82,18 +84,28 @@ class Connection(asyncio.Protocol):
             return
         self._buffer = b""
         due, self._due = self._due, 0.0
-        self._load.answered(self, int(head[9:12]), due, body)
+        self._load.answered(self, self._number, due, int(head[9:12]), body)
+
+
+Told = Callable[[int, float, float, int, bytes], None]
 
 
 class Load:
-    """Requests over a fixed set of connections: `await load.connect(32)`, then phases, then `load.end()`."""
+    """Requests over a fixed set of connections: `await load.connect(32)`, then phases, then `load.end()`.
 
-    def __init__(self, port: int, request: bytes) -> None:
+    `request` gives the octets of each by its number. `told` hears of each answer: number, when it was due and when it
+    came (seconds of `time.perf_counter`), status (0: none came) and body.
+    """
+
+    def __init__(self, port: int, request: Callable[[int], bytes], *, told: Told | None = None) -> None:
         self.request = request
         self.free: deque[Connection] = deque()
         self.tally = Tally()
+        self._told = told
         self._port = port
         self._size = 0
+        self._next = 0
+        self._waiting: deque[float] = deque()  # when they were due for which no connection was free
         self._opening: set[asyncio.Task[None]] = set()
         self._to_send = 0  # requests that a closed loop may still send
         self._over = False
@@ -112,10 +124,10 @@ class Load:
         for connection in self.free:
             connection._transport.close()  # noqa: SLF001 - two halves of one thing
 
-    def lost(self, connection: Connection, due: float) -> None:
+    def lost(self, connection: Connection, number: int, due: float) -> None:
         """Open another; a request that was under way counts as answered with 0."""
         if due:
-            self.tally.add(0, time.perf_counter() - due, int(time.perf_counter() - self._began), b"")
+            self._count(number, due, 0, b"")
         elif not self._over:
             self.free.remove(connection)
         if not self._over:
@@ -129,15 +141,31 @@ class Load:
     async def _connect(self) -> None:
         await asyncio.get_running_loop().create_connection(lambda: Connection(self), "127.0.0.1", self._port)
 
-    def answered(self, connection: Connection, status: int, due: float, body: bytes) -> None:
+    def answered(self, connection: Connection, number: int, due: float, status: int, body: bytes) -> None:
         """Count it; in a closed loop send the next."""
-        now = time.perf_counter()
-        self.tally.add(status, now - due, int(now - self._began), body)
+        self._count(number, due, status, body)
         if self._to_send > 0:
             self._to_send -= 1
-            connection.send(now)
+            self._send(connection, time.perf_counter())
+        else:
+            self.is_free(connection)
+
+    def is_free(self, connection: Connection) -> None:
+        """Send over it what waits, or keep it."""
+        if self._waiting:
+            self._send(connection, self._waiting.popleft())
         else:
             self.free.append(connection)
+
+    def _send(self, connection: Connection, due: float) -> None:
+        number, self._next = self._next, self._next + 1
+        connection.send(number, due)
+
+    def _count(self, number: int, due: float, status: int, body: bytes) -> None:
+        now = time.perf_counter()
+        self.tally.add(status, now - due, int(now - self._began), body)
+        if self._told is not None:
+            self._told(number, due, now, status, body)
 
     async def count(self, requests: int, *, connections: int) -> Tally:
         """So many requests as fast as so many connections go."""
@@ -156,17 +184,24 @@ class Load:
         return await self._ended()
 
     async def open(self, seconds: float, *, rate: float) -> Tally:
-        """Each request at its time, whatever became of those before. Those for which no connection is free count."""
+        """Each request at its time, whatever became of those before.
+
+        Those for which no connection is free wait for one, and are timed from when they were due. Who still waits in
+        the end is not sent, and counted.
+        """
         self._start()
         sent = 0
         while (now := time.perf_counter() - self._began) < seconds:
             while sent < rate * now:
+                due = self._began + sent / rate
                 if self.free:
-                    self.free.popleft().send(self._began + sent / rate)
+                    self._send(self.free.popleft(), due)
                 else:
-                    self.tally.unsent += 1
+                    self._waiting.append(due)
                 sent += 1
             await asyncio.sleep(0.001)
+        self.tally.unsent = len(self._waiting)
+        self._waiting.clear()
         return await self._ended()
 
     def _start(self) -> None:
@@ -176,7 +211,7 @@ class Load:
 
     def _send_first(self, connections: int) -> None:
         for _ in range(connections):
-            self.free.popleft().send(time.perf_counter())
+            self._send(self.free.popleft(), time.perf_counter())
 
     async def _ended(self) -> Tally:
         tally = self.tally

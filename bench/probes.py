@@ -137,7 +137,7 @@ def batch(stack: Nightmail, sink: Sink, mails: int) -> Measured:
 @asynccontextmanager
 async def loading(port: int, request: bytes, connections: int) -> AsyncIterator[Load]:
     """Connections for a block."""
-    load = Load(port, request)
+    load = Load(port, lambda _: request)
     await load.connect(connections)
     try:
         yield load

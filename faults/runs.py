@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import uvloop
+
 from faults.drill import Drill, Trouble
 from faults.figures import Asked, Figure, figures_of
 from faults.load import Load
@@ -45,7 +47,8 @@ def drill(
         with stores(own) as held, own_stack({**held.variables(), **(variables or {})}) as folder:
             drill = Drill(folder, setup.load, held)
             try:
-                account = asyncio.run(drill.run(trouble))
+                with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                    account = runner.run(drill.run(trouble))
             finally:
                 if setup.logs:
                     shutil.copytree(folder.log, setup.logs, dirs_exist_ok=True)

@@ -1,12 +1,12 @@
 """What the mailbox holds, read from its file: each mail was on its disk before the 250."""
 
 import email
-import email.policy
 import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from nightmail.demo import http_sender, smtp_sender
 from nightmail.demo.ledger import Ledger
@@ -59,5 +59,9 @@ def _as_sent(mail: Arrival, ledger: Ledger) -> bool:
     if receipt.via == "SMTP":
         sent = smtp_sender.text(mail.number).replace("\n", "\r\n").encode()
         return mail.content.partition(b"\r\n\r\n")[2] == sent
-    html = email.message_from_bytes(mail.content, policy=email.policy.default).get_body(("html",))
-    return html is not None and html.get_content().rstrip() == http_sender.html(mail.number)
+    parts = email.message_from_bytes(mail.content).walk()  # the older interface: a tenth of the other one's time
+    html = next((part for part in parts if part.get_content_type() == "text/html"), None)
+    if html is None:
+        return False
+    content = cast("bytes", html.get_payload(decode=True)).decode(html.get_content_charset("ascii"))
+    return content.rstrip() == http_sender.html(mail.number)

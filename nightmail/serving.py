@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 from collections.abc import Coroutine, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import uvicorn
 
@@ -47,13 +47,21 @@ def _shared_socket(host: str, port: int) -> socket.socket:
     return socket.create_server((host, port), family=family, backlog=_BACKLOG, reuse_port=True)
 
 
-async def serve_http(app: Any, *, host: str, port: int, stopping: asyncio.Event, shared: bool = False) -> None:
+async def serve_http(
+    app: Any,
+    *,
+    host: str,
+    port: int,
+    stopping: asyncio.Event,
+    shared: bool = False,
+    protocol: type[asyncio.Protocol] | Literal["httptools"] = "httptools",
+) -> None:
     """Serve `app` until `stopping` is set, then finish the requests in flight. Several processes may share a port."""
     config = uvicorn.Config(
         app,
         host=host,
         port=port,
-        http="httptools",
+        http=protocol,
         lifespan="off",
         access_log=False,
         log_config=None,

@@ -76,7 +76,8 @@ def _large_senders(port: int, token: str) -> Iterator[list[str]]:
 
 
 async def _loads(port: int, token: str, name: str, tell: Tell) -> list[Figure]:
-    load = Load(port, post("/emails", token, _SMALL))
+    request = post("/emails", token, _SMALL)
+    load = Load(port, lambda _: request)
     await load.connect(_CONNECTIONS)
     await load.open(2, rate=_RATE)  # warm
     alone = await load.open(_SECONDS, rate=_RATE)

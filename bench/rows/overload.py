@@ -41,7 +41,8 @@ _MAIL = {
 
 async def _phases(port: int, token: str, api: int, tell: Tell) -> list[Figure]:
     """Peak, three times as much, half of it."""
-    load = Load(port, post("/emails", token, _MAIL))
+    request = post("/emails", token, _MAIL)
+    load = Load(port, lambda _: request)
     await load.connect(_CONNECTIONS)
     await load.closed(2, connections=16)  # warm
     peak = max([len((await load.closed(3, connections=n)).seconds[OK]) / 3 for n in (16, 32, 64)])

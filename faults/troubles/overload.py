@@ -1,6 +1,5 @@
 """More than a stack can do: what it takes stays what it took at its best, the rest is refused at once."""
 
-import asyncio
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from nightmail.client_details import ClientDetails
 from nightmail.stack_folder import read_environment
 
 _CLIENTS = 48  # that send one after the other, to find what it can do
+_WARM_UP = 1.0  # seconds
 _PEAK = 6.0  # seconds of that
 _FLOOD = 10.0  # seconds of too much
 _TIMES = 3.0
@@ -27,13 +27,14 @@ async def overload(drill: Drill) -> None:
     """Find its best, ask for three times as much, and see it recover."""
     flood = Flood(ClientDetails.from_environment(read_environment(drill.folder.local_env)), drill.ledger)
     try:
-        await _closed(flood, 1.0)  # warm up
-        best = _rate(await _closed(flood, _PEAK), _PEAK)
+        await flood.connect()
+        await flood.closed(_WARM_UP, clients=_CLIENTS)
+        best = _rate(await flood.closed(_PEAK, clients=_CLIENTS))
         await drill.calm(30)
-        before = await _open(flood, best * _GENTLE, _PEAK / 2)
-        flooded = await _open(flood, best * _TIMES, _FLOOD)
+        before = await flood.open(best * _GENTLE, _PEAK / 2)
+        flooded = await flood.open(best * _TIMES, _FLOOD)
         end = time.time()
-        after = await _open(flood, best * _GENTLE, _AFTER)
+        after = await flood.open(best * _GENTLE, _AFTER)
     finally:
         flood.close()
     counts = Counter(answer.status for answer in flooded)
@@ -42,32 +43,8 @@ async def overload(drill: Drill) -> None:
     drill.figures.append(at_most("as before again", _AFTER, _recovered(before, after) - end, unit="s"))
 
 
-async def _closed(flood: Flood, seconds: float) -> list[Answer]:
-    end = time.monotonic() + seconds
-
-    async def client() -> list[Answer]:
-        answers = []
-        while time.monotonic() < end:
-            answers.append(await flood.send())
-        return answers
-
-    return [answer for answers in await asyncio.gather(*(client() for _ in range(_CLIENTS))) for answer in answers]
-
-
-async def _open(flood: Flood, rate: float, seconds: float) -> list[Answer]:
-    began = time.monotonic()
-    sending = []
-    for number in range(int(rate * seconds)):
-        if (wait := began + number / rate - time.monotonic()) > 0:
-            await asyncio.sleep(wait)
-        elif number % 16 == 0:  # behind: let the others have a turn
-            await asyncio.sleep(0)
-        sending.append(asyncio.ensure_future(flood.send()))
-    return list(await asyncio.gather(*sending))
-
-
-def _rate(answers: Sequence[Answer], seconds: float) -> float:
-    return sum(answer.status == _OK for answer in answers) / seconds
+def _rate(answers: Sequence[Answer]) -> float:
+    return sum(answer.status == _OK for answer in answers) / _PEAK
 
 
 def _figures(best: float, flooded: Sequence[Answer]) -> list[Figure]:

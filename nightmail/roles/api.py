@@ -1,5 +1,6 @@
 """The send API process."""
 
+from api import doorkeeper
 from api.forward import Forwarder
 from api.send import create_app
 from nightmail.roles.accepting import accepting
@@ -30,6 +31,13 @@ async def _serve(settings: Settings) -> None:
             outside=outside,
         )
         shared = settings.api_processes > 1
-        await serve_http(app, host=settings.host, port=settings.api_port, stopping=stopping, shared=shared)
+        await serve_http(
+            app,
+            host=settings.host,
+            port=settings.api_port,
+            stopping=stopping,
+            shared=shared,
+            protocol=doorkeeper.protocol(parts.acceptor),
+        )
     await outside.close()
     await forwarder.stop()

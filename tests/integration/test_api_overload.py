@@ -4,6 +4,7 @@ import asyncio
 from datetime import timedelta
 
 import httpx
+import orjson
 import pytest
 
 from tests.fixtures.api_stack import MAIL, running
@@ -35,6 +36,39 @@ async def test_the_excess_is_refused_at_once(narrow):
         assert (await narrow.client.get("/backlog")).status_code == 200, "only sending is refused"
     assert (await waiting).status_code == 200
     assert (await narrow.client.get(f"/emails/{(await waiting).json()['id']}")).status_code == 200
+
+
+async def exchange(reader, writer, *pieces):
+    """Send octets piece by piece; the status and body of the one answer."""
+    for piece in pieces:
+        writer.write(piece)
+        await writer.drain()
+    head = (await reader.readuntil(b"\r\n\r\n")).lower()
+    body = await reader.readexactly(int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0]))
+    return int(head.split()[1]), body
+
+
+@pytest.mark.parametrize("cut", ["whole", "after the head", "in the body"])
+async def test_refused_at_the_socket_a_connection_goes_on(narrow, cut):
+    """What is left of a refused body is not taken for the next request, and the next request is served."""
+    body = orjson.dumps(MAIL)
+    head = f"POST /emails HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {narrow.token}\r\n"
+    request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    at = {"whole": len(request), "after the head": len(request) - len(body), "in the body": len(request) - 10}[cut]
+    door = narrow.parts.acceptor.door
+    host, port = narrow.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    slow_way = await narrow.client.post("/emails", content=b"{")  # warms the client, and is no refusal
+    assert slow_way.status_code == 400
+    async with door:
+        waiting = asyncio.create_task(narrow.client.post("/emails", json=MAIL))
+        await until(lambda: door.is_full)
+        for _ in range(2):
+            status, words = await exchange(reader, writer, request[:at], request[at:])
+            assert (status, orjson.loads(words)["name"]) == (429, "rate_limit_exceeded")
+    assert (await waiting).status_code == 200
+    assert (await exchange(reader, writer, request[:at], request[at:]))[0] == 200
+    writer.close()
 
 
 async def test_slow_senders_hold_no_place(narrow):

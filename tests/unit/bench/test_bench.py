@@ -75,7 +75,8 @@ async def test_the_client_counts_answers_and_their_ids(ids: list[str], complaint
     """It sends as many requests as it was told, over its connections, and notices an id that comes twice."""
     server = await asyncio.get_running_loop().create_server(lambda: Answers(ids), "127.0.0.1", 0)
     async with server:
-        load = Load(server.sockets[0].getsockname()[1], post("/emails", "re_x", {"text": "hello"}))
+        request = post("/emails", "re_x", {"text": "hello"})
+        load = Load(server.sockets[0].getsockname()[1], lambda _: request)
         await load.connect(2)
         tally = await load.count(4, connections=2)
         load.end()
