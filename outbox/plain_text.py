@@ -5,6 +5,7 @@ became 360 MB of text there, and an ordinary 4 KB mail took four times as long.
 """
 
 import re
+import threading
 
 from lxml import etree
 
@@ -21,18 +22,19 @@ _BLOCKS = _tags(
 )
 _PARAGRAPHS = _tags("blockquote dl h1 h2 h3 h4 h5 h6 ol p pre table ul")
 _HIDDEN = _tags("head script style template title")
+_SPACE = frozenset(" \t\r\n\f\u00a0\u200c")
 _SPACES = re.compile(r"[ \t\r\n\f\u00a0\u200c]+")
 _LINK = re.compile(r"(?:https?|mailto|tel):", re.IGNORECASE)
 
 
 def from_html(html: str) -> str:
     """Readable text with the addresses of links; empty when there is none to be had."""
-    writer = _Writer()
-    parser = etree.HTMLParser(target=writer, encoding="utf-8", no_network=True, remove_comments=True, remove_pis=True)
+    parser = _own.parser
     try:
         parser.feed(html[:LONGEST].encode("utf-8", "replace"))
         return str(parser.close())
     except etree.LxmlError:  # nothing in it that is HTML
+        _own.parser = _new_parser()
         return ""
 
 
@@ -40,6 +42,9 @@ class _Writer:
     """A parser target: collects words, and line breaks that are only written when another word follows."""
 
     def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
         self._pieces: list[str] = []
         self._breaks = 0
         self._space = False
@@ -72,16 +77,17 @@ class _Writer:
             self._break(tag)
 
     def data(self, text: str) -> None:
-        if self._hidden:
+        if self._hidden or not text:
             return
-        words = _SPACES.sub(" ", text)
-        self._space = self._space or words.startswith(" ")
-        if stripped := words.strip(" "):
-            self._write(stripped)
-            self._space = words.endswith(" ")
+        self._space = self._space or text[0] in _SPACE
+        if words := _words(text):
+            self._write(words)
+            self._space = text[-1] in _SPACE
 
     def close(self) -> str:
-        return "".join(self._pieces)
+        text = "".join(self._pieces)
+        self._begin()
+        return text
 
     def _break(self, tag: str) -> None:
         self._breaks = max(self._breaks, 2 if tag in _PARAGRAPHS else 1)
@@ -98,3 +104,24 @@ class _Writer:
         if _LINK.match(href) and not self._hidden and href.partition(":")[2] not in "".join(self._pieces[start:]):
             self._space = True
             self._write(f"({href})")
+
+
+def _words(text: str) -> str:
+    """The words with one space between them."""
+    if text.isascii():  # `split` knows more kinds of space, and is several times as quick
+        return " ".join(text.split())
+    return _SPACES.sub(" ", text).strip(" ")
+
+
+def _new_parser() -> etree.HTMLParser:
+    return etree.HTMLParser(target=_Writer(), encoding="utf-8", no_network=True, remove_comments=True, remove_pis=True)
+
+
+class _Own(threading.local):
+    """A parser for each thread, used again and again: making one takes longer than reading a short mail."""
+
+    def __init__(self) -> None:
+        self.parser = _new_parser()
+
+
+_own = _Own()
