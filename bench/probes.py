@@ -23,6 +23,7 @@ _WARM = 200  # mails before anything is measured
 _ALONE = 60  # mails of a round that are sent one at a time
 _REST = 0.05  # seconds between two of them
 _HALF_LOAD_SECONDS = 4.0
+_KNOWN = 2.0  # seconds within which every process knows a new domain
 _PATIENCE = 240.0  # seconds for a load to arrive
 
 Measured = dict[str, list[float]]
@@ -132,6 +133,17 @@ def batch(stack: Nightmail, sink: Sink, mails: int) -> Measured:
     delivered = requests * BATCH / (sink.wait_for(target, seconds=_PATIENCE) - began)
     calm(stack)
     return {"batch": [delivered]}
+
+
+def signed(stack: Nightmail, sink: Sink, mails: int) -> Measured:
+    """A load by SMTP from a domain that has keys: RSA with 2048 bits, and Ed25519."""
+    stack.make_domain(smtp_load.SENDER.partition("@")[2])
+    time.sleep(_KNOWN)
+    warm(stack, sink)
+    before = processor.seconds_by_family(stack.roots())
+    delivered = submit(stack, sink, mails)[1]
+    calm(stack)
+    return {"signed": [delivered], **_spent("signed", stack, before, mails)}
 
 
 @asynccontextmanager

@@ -75,3 +75,7 @@ class Nightmail:
     def switch_database(self, mode: str) -> None:
         """The chaos switch."""
         self._stack.api("POST", "/chaos/database", json={"mode": mode, "for_seconds": 600}).raise_for_status()
+
+    def make_domain(self, name: str) -> None:
+        """From now on mail of this domain is signed."""
+        self._stack.api("POST", "/domains", json={"name": name}).raise_for_status()

@@ -18,8 +18,9 @@ ROWS = {
     "http": "POST /emails, 32 connections, against Postfix's SMTP; latency at half load",
     "batch": "POST /emails/batch of 100 to the sink, against Postfix's SMTP",
     "idle": "one mail at a time, submission to the sink's 250, against Postfix",
+    "signed": "SMTP submission to the sink, each mail with two DKIM signatures, against Postfix without",
 }
-_SMTP, _HTTP, _BATCH, _IDLE = ROWS
+_SMTP, _HTTP, _BATCH, _IDLE, _SIGNED = ROWS
 
 
 def measure(rows: Collection[str], plan: Plan, tell: Tell) -> list[Figure]:
@@ -50,6 +51,8 @@ def _one_round(name: str, rows: Collection[str], plan: Plan) -> Measured:
                 measured |= probes.http(stack, sink, plan.mails)
             if _BATCH in rows:
                 measured |= probes.batch(stack, sink, plan.mails)
+            if _SIGNED in rows:
+                measured |= probes.signed(stack, sink, plan.mails)
             return measured
 
 
@@ -57,7 +60,7 @@ def _measured(side: Side, sink: Sink, rows: Collection[str], plan: Plan) -> Meas
     """What both sides go through. Postfix's SMTP is what our HTTP is compared with."""
     probes.warm(side, sink)
     measured = probes.idle(side, sink) if _IDLE in rows else {}
-    if _SMTP in rows or (side.name == "Postfix" and set(rows) & {_HTTP, _BATCH}):
+    if _SMTP in rows or (side.name == "Postfix" and set(rows) & {_HTTP, _BATCH, _SIGNED}):
         measured |= probes.smtp(side, sink, plan.mails)
     return measured
 
@@ -125,11 +128,26 @@ def _idle_figures(ours: Measured, theirs: Measured) -> list[Figure]:
     return figures
 
 
+def _signed_figures(ours: Measured, theirs: Measured) -> list[Figure]:
+    """That mail was signed shows in the workers' time."""
+    return [
+        *_against(_SIGNED, "delivered/s to Postfix's", 1.5, ours["signed"], theirs["delivered"]),
+        told(_SIGNED, "Nightmail, delivered", ours["signed"], unit="/s"),
+        *_hops(_SIGNED, ours),
+    ]
+
+
 def _against(row: str, what: str, bound: float, ours: list[float], theirs: list[float]) -> list[Figure]:
     return [at_least(row, what, bound, ratios(ours, theirs))] if theirs else []
 
 
-_FIGURES = {_SMTP: _smtp_figures, _HTTP: _http_figures, _BATCH: _batch_figures, _IDLE: _idle_figures}
+_FIGURES = {
+    _SMTP: _smtp_figures,
+    _HTTP: _http_figures,
+    _BATCH: _batch_figures,
+    _IDLE: _idle_figures,
+    _SIGNED: _signed_figures,
+}
 
 
 def _shown(measured: Measured) -> str:
