@@ -1,4 +1,7 @@
-"""The stack of these files has never seen its database, and whatever they do must work all the same."""
+"""The stack of these files has never seen its database, and whatever they do must work all the same.
+
+Each file says how its DATABASE is away: it "hangs" when somebody connects, or it is "stopped".
+"""
 
 import socket
 import threading
@@ -10,10 +13,12 @@ from tests.fixtures.stack import UpStack
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory):
-    with socket.socket() as taken:  # bound and not listening: whoever connects is refused
-        taken.bind(("127.0.0.1", 0))
-        nowhere = f"postgresql://nightmail@127.0.0.1:{taken.getsockname()[1]}/nightmail"
+def stack(request, tmp_path_factory):
+    with socket.socket() as place:
+        place.bind(("127.0.0.1", 0))
+        if request.module.DATABASE == "hangs":
+            place.listen()
+        nowhere = f"postgresql://nightmail@127.0.0.1:{place.getsockname()[1]}/nightmail"
         with UpStack(tmp_path_factory.mktemp("stack"), database_url=nowhere) as stack:
             yield stack
 

@@ -1,10 +1,11 @@
-"""The unmodified official SDK for Node on what stands around sending."""
+"""The unmodified official SDK for Node on what stands around sending, with no database anywhere."""
 
 import httpx
 import pytest
 
 from tests.fixtures.waiting import until_sync
 
+DATABASE = "hangs"
 MAIL = {"from": "Acme <on@acme.test>", "to": ["ann@one.test"], "subject": "Hello", "html": "<p>Hi</p>"}
 
 
