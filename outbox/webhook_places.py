@@ -7,6 +7,7 @@ is a lower bound: one that is old costs messages that the receiver knows already
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import orjson
@@ -32,12 +33,11 @@ class WebhookPlaces:
         if places == self._kept:
             return
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        fresh = self._file.with_suffix(f".{os.getpid()}")
-        with fresh.open("wb") as stream:
-            stream.write(orjson.dumps(places))
-            stream.flush()
-            os.fsync(stream.fileno())
-        fresh.replace(self._file)
+        with NamedTemporaryFile(dir=self._file.parent, delete=False) as fresh:  # containers share folders, and pids
+            fresh.write(orjson.dumps(places))
+            fresh.flush()
+            os.fsync(fresh.fileno())
+        Path(fresh.name).replace(self._file)
         sync_folder(self._file.parent)
         self._kept = places
 
