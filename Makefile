@@ -32,8 +32,9 @@ check: .venv/.installed-dev ## Lint, format, types, import walls
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-fuzz: .venv/.installed-dev ## Many generated requests against our own OpenAPI documents
-	FUZZ_EXAMPLES=50 $(BIN)/pytest --timeout 3000 tests/integration/test_api_fuzz.py $(ARGS)
+fuzz: .venv/.installed-dev ## Many generated requests against our OpenAPI documents and Resend's
+	FUZZ_EXAMPLES=50 $(BIN)/pytest --timeout 3000 tests/integration/test_api_fuzz.py \
+		tests/integration/test_api_resend_document.py $(ARGS)
 
 faults: .venv/.installed-dev ## Break a stack on purpose and account for every mail
 	@$(BIN)/python -m faults $(ARGS)

@@ -14,7 +14,7 @@ from api.errors import ApiError, invalid
 from api.fetching import MARK, Fetched, Fetcher, with_files
 from api.idempotency import identify, read_key
 from api.request import decode
-from outbox.accept import Acceptor, Submission
+from outbox.accept import Accepted, Acceptor, Submission
 from outbox.ids import Idempotency
 from outbox.policy import ApiKey
 from runtime.settings import Settings
@@ -23,6 +23,27 @@ Mode = Literal["strict", "permissive"]
 
 _LARGE = 256 * 1024  # octets of a body that would hold up the event loop for more than a few milliseconds
 _BATCH_LARGE = 32 * 1024  # a batch of as many octets has more messages in it, and more work
+_FORBIDDEN = 403
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request to send, as it came."""
+
+    request: Request
+    body: bytes
+    idempotency_key: str | None
+    scope: str
+
+    @classmethod
+    async def of(cls, request: Request, *, scope: str) -> "Asked":
+        """Read it whole. Raises ApiError 400 for a key that is none."""
+        key = read_key(request)
+        return cls(request, await request.body(), key, scope)
+
+    def identify(self, parsed: Any) -> Idempotency | None:
+        """What makes a repeat of it, if it has a key."""
+        return identify(self.idempotency_key, scope=self.scope, parsed=parsed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +63,9 @@ class Composed:
     idempotency: Idempotency | None
 
 
+Compose = Callable[[Fetched], Composed]
+
+
 class Intake:
     """Takes requests to send. One per app."""
 
@@ -53,38 +77,54 @@ class Intake:
 
     async def one(self, request: Request, key: ApiKey) -> str:
         """The id of the message, durable. Raises ApiError, Unavailable, IdempotencyConflict."""
-        idempotency_key = read_key(request)
-        body = await request.body()
-        fetched = await self._fetch(body)
+        asked = await Asked.of(request, scope="POST /emails")
 
-        def compose() -> Composed:
-            item = decode(body)
-            idempotency = identify(idempotency_key, scope="POST /emails", parsed=item)
-            return self._compose([item], fetched, key, idempotency, mode="strict")
+        def compose(fetched: Fetched) -> Composed:
+            item = decode(asked.body)
+            return self._compose([item], fetched, key, asked.identify(item), mode="strict")
 
-        composed = await self._run(compose, body, large=_LARGE)
-        return (await self._accept(request, composed))[0]
+        return (await self._whole(asked, compose, large=_LARGE))[0]
 
     async def batch(self, request: Request, key: ApiKey, mode: Mode) -> tuple[tuple[str, ...], tuple[Refused, ...]]:
         """The ids, and what was refused; in strict mode the first refusal is raised and nothing is taken."""
-        idempotency_key = read_key(request)
-        body = await request.body()
-        fetched = await self._fetch(body)
+        asked = await Asked.of(request, scope="POST /emails/batch")
 
-        def compose() -> Composed:
-            items = self._items(body)
-            idempotency = identify(idempotency_key, scope="POST /emails/batch", parsed=items)
-            return self._compose(items, fetched, key, idempotency, mode=mode)
+        def compose(fetched: Fetched) -> Composed:
+            items = self._items(asked.body)
+            return self._compose(items, fetched, key, asked.identify(items), mode=mode)
 
-        composed = await self._run(compose, body, large=_BATCH_LARGE)
-        ids = await self._accept(request, composed) if composed.submissions else ()
+        if mode == "strict":
+            return await self._whole(asked, compose, large=_BATCH_LARGE), ()
+        composed = await self._run(asked, compose, large=_BATCH_LARGE)
+        ids = await self._accept(asked, composed) if composed.submissions else await self._first_answer(asked)
         return ids, composed.refused
 
-    async def _run(self, work: Callable[[], Composed], body: bytes, *, large: int) -> Composed:
+    async def _whole(self, asked: Asked, compose: Compose, *, large: int) -> tuple[str, ...]:
+        """The ids of a request that is taken as a whole. One that can no longer be composed may be a repeat."""
+        if MARK in asked.body and (ids := await self._first_answer(asked)):  # before anything is fetched again
+            return ids
+        try:
+            composed = await self._run(asked, compose, large=large)
+        except ApiError as refusal:
+            if refusal.status != _FORBIDDEN and (ids := await self._first_answer(asked)):
+                return ids
+            raise
+        return await self._accept(asked, composed)
+
+    async def _first_answer(self, asked: Asked) -> tuple[str, ...]:
+        """The ids that an earlier request with this key and body was answered; none if there was none."""
+        if asked.idempotency_key is None:
+            return ()
+        idempotency = await self._acceptor.door.in_thread(lambda: asked.identify(decode(asked.body)), len(asked.body))
+        accepted = await self._acceptor.recognise(idempotency) if idempotency else None
+        return self._told(asked, accepted) if accepted else ()
+
+    async def _run(self, asked: Asked, compose: Compose, *, large: int) -> Composed:
+        body, fetched = asked.body, await self._fetch(asked.body)
         # Words for a time take milliseconds to read, and a second the first time; a template may be a long text.
         if len(body) > large or b'"scheduled_at"' in body or b'"template"' in body:
-            return await self._acceptor.door.in_thread(work, len(body))
-        return work()
+            return await self._acceptor.door.in_thread(lambda: compose(fetched), len(body))
+        return compose(fetched)
 
     def _items(self, body: bytes) -> list[Any]:
         items = decode(body)
@@ -116,7 +156,9 @@ class Intake:
                 refused.append(Refused(index, refusal.message))
         return Composed(tuple(submissions), tuple(refused), idempotency)
 
-    async def _accept(self, request: Request, composed: Composed) -> tuple[str, ...]:
-        accepted = await self._acceptor.accept(composed.submissions, composed.idempotency)
-        request.scope["facts"] |= {"ids": accepted.ids, "replayed": accepted.replayed}
+    async def _accept(self, asked: Asked, composed: Composed) -> tuple[str, ...]:
+        return self._told(asked, await self._acceptor.accept(composed.submissions, composed.idempotency))
+
+    def _told(self, asked: Asked, accepted: Accepted) -> tuple[str, ...]:
+        asked.request.scope["facts"] |= {"ids": accepted.ids, "replayed": accepted.replayed}
         return accepted.ids

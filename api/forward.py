@@ -1,6 +1,8 @@
 """The send API as the front door of the control API: what it does not answer itself, it passes on.
 
-The control API stands on the database and may be away; then the client hears 503 and comes again.
+The control API stands on the database and may be away; then the client hears 503 and comes again. It keeps its own time
+with the database, and says 503 itself within a second of it. So a change is waited for: on a machine short of processor
+time it is late, and given up it would be made all the same.
 """
 
 from datetime import timedelta
@@ -14,7 +16,8 @@ from runtime.settings import Settings
 
 log = get(__name__)
 
-_TIMEOUT = httpx.Timeout(timedelta(seconds=2).total_seconds())
+_PATIENCE = httpx.Timeout(connect=2.0, write=10.0, read=10.0, pool=2.0)  # seconds
+_LOOK_UP = timedelta(seconds=2)  # then the queue is asked, which knows nearly as much
 _CONNECTIONS = httpx.Limits(max_connections=50, max_keepalive_connections=10, keepalive_expiry=2.0)
 
 # RFC 9110 section 7.6.1: these speak of one connection only. Host and length are written anew by the client,
@@ -31,10 +34,10 @@ _HOP = frozenset(
 class Forwarder:
     """A client of the control API. `stop` closes its connections."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, look_up_within: timedelta = _LOOK_UP) -> None:
+        self._look_up = httpx.Timeout(look_up_within.total_seconds())
         self._client = httpx.AsyncClient(
             base_url=settings.control,
-            timeout=_TIMEOUT,
             limits=_CONNECTIONS,
             trust_env=False,
             follow_redirects=False,
@@ -53,16 +56,20 @@ class Forwarder:
             path + (f"?{request.url.query}" if request.url.query else ""),
             headers=request.headers.raw,
             body=await request.body(),
+            patience=_PATIENCE,
         )
 
     async def look_up(self, request: Request, email_id: str) -> Response:
-        """The control API's answer to GET /emails/{id}, in the name of the client of `request`."""
-        return await self._ask("GET", f"/emails/{email_id}", headers=request.headers.raw, body=b"")
+        """The control API's answer to GET /emails/{id}, in the name of the client of `request`. Raises ApiError 503."""
+        headers = request.headers.raw
+        return await self._ask("GET", f"/emails/{email_id}", headers=headers, body=b"", patience=self._look_up)
 
-    async def _ask(self, method: str, target: str, *, headers: list[tuple[bytes, bytes]], body: bytes) -> Response:
+    async def _ask(
+        self, method: str, target: str, *, headers: list[tuple[bytes, bytes]], body: bytes, patience: httpx.Timeout
+    ) -> Response:
         onward = [pair for pair in _end_to_end(headers) if body or pair[0].lower() != b"content-type"]
         try:
-            answer = await self._client.request(method, target, headers=onward, content=body or None)
+            answer = await self._client.request(method, target, headers=onward, content=body or None, timeout=patience)
         except httpx.InvalidURL as wrong:
             raise NO_ENDPOINT from wrong
         except httpx.HTTPError as failure:

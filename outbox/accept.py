@@ -123,6 +123,16 @@ class Acceptor:
             return tuple(new_id(now) for _ in range(count))
         return derive_ids(self._secret, idempotency, day=day_of(now), count=count)
 
+    async def recognise(self, idempotency: Idempotency) -> Accepted | None:
+        """The first answer, if this request is a repeat; None if it is none, or nobody can say while the queue is away.
+
+        For a request that cannot be composed any more, or costs much to compose: `accept` recognises all others.
+        Raises IdempotencyConflict when the key served another request.
+        """
+        key_hash = idempotency.hash()
+        first_use = self._blind.answer_to(key_hash, idempotency.fingerprint) or await self._inlet.first_use(key_hash)
+        return self._replay(first_use, idempotency) if first_use else None
+
     async def accept(self, submissions: Sequence[Submission], idempotency: Idempotency | None = None) -> Accepted:
         """Make the messages durable, all or nothing. A cancelled caller does not stop the append.
 

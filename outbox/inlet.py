@@ -83,6 +83,17 @@ class Inlet:
         verdict, value = await self._batcher.submit(entry)
         return FirstUse.decode(value) if verdict == b"replayed" else None
 
+    async def first_use(self, key_hash: str) -> FirstUse | None:
+        """What an idempotency key was used for; None if for nothing, or nobody can say now."""
+        if self.is_open:
+            return None
+        try:
+            async with asyncio.timeout(self._timeout):
+                used = await self._outbox.first_use(key_hash)
+        except StoreError:
+            return None
+        return FirstUse.decode(used) if used else None
+
     async def stop(self) -> None:
         """End the background trial."""
         self.large.stop()

@@ -185,6 +185,11 @@ class Outbox:
         reply = await self._scripts.call("reschedule", message_id, to_ms(scheduled_at), event)
         return Reschedule(reply.decode())
 
+    async def first_use(self, key_hash: str) -> bytes | None:
+        """What an idempotency key was used for, as FirstUse.decode reads it; None if for nothing."""
+        used: Any = await self._redis.get(self._key("idem", key_hash))
+        return bytes(used) if used else None
+
     async def record(self, event: bytes) -> None:
         """Append an event that changes no message."""
         await self._scripts.call("record", event)

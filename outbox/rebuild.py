@@ -16,7 +16,7 @@ from uuid import uuid4
 import orjson
 from redis import Redis
 
-from outbox import events
+from outbox import events, webhook_places
 from outbox.account import Account
 from outbox.entry import Submission
 from outbox.errors import ObjectsUnavailable, OutboxError
@@ -175,6 +175,7 @@ class Rebuild:
         pipe.set(f"{self._prefix}:generation", REBUILDING + self._result.generation)
         pipe.set(f"{self._prefix}:archived", self._archived)
         declared += self._restore_policy(pipe)
+        webhook_places.restore(pipe, self._settings, self._others, after=self._result.after)
         declared += facts.suppressions.restore(pipe, self._settings.queue_prefix, number=self._result.begins)
         for number, event in enumerate(declared, self._result.begins):
             pipe.xadd(f"{self._prefix}:events", {"e": event}, id=f"{number}-0")

@@ -1,8 +1,9 @@
 """The messages that wait for webhooks, and what became of the last ones: in the queue, a lane for each endpoint.
 
 `hooks` holds the place of each webhook in the events. Of one webhook, `hook:<id>:due` has what is to be sent by time,
-`:all` what is known by the time of its event, `:m:<message>` the message, `:a:<message>` its attempts, `:failing` since
-when every attempt has failed. The number of messages is bounded; what comes behind it waits in the events.
+`:open` what has not ended by the event it came behind, `:all` what is known by the time of its event, `:m:<message>`
+the message, `:a:<message>` its attempts, `:failing` since when every attempt has failed. The number of messages is
+bounded; what comes behind it waits in the events.
 """
 
 from dataclasses import dataclass
@@ -93,17 +94,18 @@ class WebhookQueue:
         pipe.zcard(self._key("hook", webhook_id, "due"))
         place, newest, waiting = await pipe.execute()
         if place is None:
-            place = newest
-            await self._redis.hsetnx(self._key("hooks"), webhook_id, str(int(newest or 0)))
-        return Sight(int(place or 0), int(newest or 0), has_room=waiting < self._keep // 2)
+            place = await self._scripts.call("hook_begin", webhook_id, 0)
+        return Sight(int(place), int(newest or 0), has_room=waiting < self._keep // 2)
 
     async def begin_now(self, webhook_id: str) -> None:
         """Events from here on are for it: it is new, or was disabled until now."""
-        await self._redis.hset(self._key("hooks"), webhook_id, str(await self._newest()))
+        await self._scripts.call("hook_begin", webhook_id, 1)
         await self._redis.delete(self._key("hook", webhook_id, "failing"))
 
-    async def _newest(self) -> int:
-        return int(await self._redis.get(self._key("seq")) or 0)
+    async def told(self) -> dict[str, int]:
+        """For each webhook the number of the event up to which every message was taken, or given up."""
+        flat = await self._scripts.call("hook_told")
+        return {webhook_id.decode(): number for webhook_id, number in zip(flat[::2], flat[1::2], strict=True)}
 
     async def put(self, webhook_id: str, payloads: list[Payload], *, after: int, until: int, now: datetime) -> bool:
         """Take the messages of the events from `after` to `until`. False: another process was quicker."""

@@ -11,6 +11,7 @@ from prometheus_client import Gauge
 from outbox.policy import Policy
 from outbox.policy_store import PolicyStore
 from outbox.webhook import KIND, Status, Webhook, Webhooks
+from outbox.webhook_places import WebhookPlaces
 from outbox.webhook_queue import WebhookQueue
 from runtime import clock
 from runtime.connections import StoreError, redis_async, redis_sync
@@ -36,6 +37,7 @@ class WebhookLanes:
     def __init__(self, parts: Parts, policy: Policy) -> None:
         self._parts = parts
         self._policy = policy
+        self._places = WebhookPlaces(parts.settings)
         self._lanes: dict[str, tuple[WebhookLane, asyncio.Task[None]]] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._ended = asyncio.Event()
@@ -69,7 +71,19 @@ class WebhookLanes:
     async def _watch(self) -> None:
         while True:
             self._look()
+            await self._remember()
             await asyncio.sleep(_LOOK)
+
+    async def _remember(self) -> None:
+        """On the disk, how far all was told: a queue that loses its memory is put back there."""
+        try:
+            told = await self._parts.queue.told()
+        except StoreError:  # away, or without its memory: what was kept before holds
+            return
+        try:
+            await asyncio.to_thread(self._places.keep, told)
+        except OSError as failure:
+            log.error("webhooks.places_not_kept", error=str(failure)[:200])
 
     def _look(self) -> None:
         """Bring the lanes in line with the policy; a lane that crashed begins anew."""

@@ -12,6 +12,7 @@ for _, message in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', now, 'LIMIT', 
     claims[#claims + 1] = { message, redis.call('HINCRBY', m, 'token', 1), f[1], f[2] }
   else
     redis.call('ZREM', due, message)
+    redis.call('ZREM', key('hook', hook .. ':open'), message)
   end
 end
 return claims

@@ -11,6 +11,7 @@ for at = 6, #ARGV, 4 do
     redis.call('HSET', m, 'type', ARGV[at + 1], 'at', ARGV[at + 2], 'body', ARGV[at + 3], 'status', 'pending', 'tries', 0)
     redis.call('ZADD', all, ARGV[at + 2], ARGV[at])
     redis.call('ZADD', due, now, ARGV[at])
+    redis.call('ZADD', key('hook', hook .. ':open'), ARGV[2], ARGV[at])
   end
 end
 redis.call('HSET', key('hooks'), hook, ARGV[3])

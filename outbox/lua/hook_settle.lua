@@ -10,6 +10,7 @@ if status == 'pending' then
   redis.call('ZADD', key('hook', hook .. ':due'), ARGV[6], message)
 else
   redis.call('ZREM', key('hook', hook .. ':due'), message)
+  redis.call('ZREM', key('hook', hook .. ':open'), message)
 end
 redis.call('RPUSH', key('hook', hook .. ':a:' .. message), ARGV[7])
 redis.call('LTRIM', key('hook', hook .. ':a:' .. message), -ARGV[8], -1)

@@ -1,37 +1,19 @@
 """Accepting is durable and goes on while the queue is away."""
 
 import asyncio
-from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
 
-from outbox.accept import Acceptor, Idempotency
+from outbox.accept import Idempotency
 from outbox.errors import IdempotencyConflict, Unavailable
-from outbox.inlet import Inlet
 from outbox.journal import Journal
-from outbox.queue import Outbox
 from runtime.clock import now as right_now
-from runtime.connections import StoreError, redis_async
-from runtime.secret import load_secret
+from runtime.connections import StoreError
+from tests.fixtures.acceptor import an_acceptor
 from tests.fixtures.mail import NOON, a_submission
 from tests.fixtures.valkey import ValkeyServer
 from tests.fixtures.waiting import until
-
-
-@asynccontextmanager
-async def an_acceptor(settings, **parts):
-    redis = redis_async(settings, timeout=5)
-    outbox = Outbox(redis, settings)
-    inlet = Inlet(outbox, redis, timeout=settings.redis_timeout)
-    acceptor = Acceptor(inlet, Journal(settings.data_dir / "journal"), settings, secret=load_secret(settings), **parts)
-    await acceptor.start()
-    try:
-        yield acceptor, outbox
-    finally:
-        await acceptor.stop()
-        await inlet.stop()
-        await redis.aclose()
 
 
 def fresh(**fields):

@@ -12,10 +12,13 @@ from outbox.object_store_folder import FolderStore
 from outbox.queue import Outbox
 from outbox.stream import EventSource, Progress
 from runtime import clock
-from runtime.connections import redis_async, redis_sync
-from tests.fixtures.mail import NOON, a_submission, an_attempt, an_entry
+from runtime.connections import redis_async
+from tests.fixtures import delivered
+from tests.fixtures.delivered import deliver
+from tests.fixtures.mail import NOON, a_submission, an_entry
 from tests.fixtures.object_store import BUCKET
 
+tail = delivered.tail
 MUCH_LATER = NOON + timedelta(hours=1)
 
 
@@ -27,24 +30,6 @@ def archived(request, settings):
     endpoint = request.getfixturevalue("s3_endpoint")
     url = f"s3://{BUCKET}/{settings.queue_prefix}/events"
     return settings.model_copy(update={"archive_url": url, "archive_endpoint": endpoint})
-
-
-@pytest.fixture
-def tail(settings):
-    with redis_sync(settings) as client:
-        yield client
-
-
-async def deliver(settings, count):
-    """`count` messages, accepted and delivered: two events each."""
-    redis = redis_async(settings, timeout=5)
-    outbox = Outbox(redis, settings)
-    mails = [a_submission("ann@one.test", content=b"Subject: %d\r\n\r\nHi\r\n" % n) for n in range(count)]
-    await outbox.append([an_entry(*mails).arguments(NOON)])
-    for claim in await outbox.claim("one.test", channel="w#1", limit=count, now=NOON):
-        await outbox.settle(claim, an_attempt(claim), worker="w", now=NOON, next_attempt_at=None)
-    await redis.aclose()
-    return mails
 
 
 def test_a_store_keeps_what_it_is_given(archived):

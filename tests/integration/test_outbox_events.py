@@ -6,31 +6,14 @@ import pytest
 
 from outbox.archive import Archive, archive_once
 from outbox.errors import Gap
-from outbox.queue import Outbox
 from outbox.retire import retire_once
 from outbox.stream import EventSource, Progress
-from runtime.connections import redis_async, redis_sync
-from tests.fixtures.mail import NOON, a_submission, an_attempt, an_entry
+from tests.fixtures import delivered
+from tests.fixtures.delivered import deliver
+from tests.fixtures.mail import NOON
 
+tail = delivered.tail
 MUCH_LATER = NOON + timedelta(hours=1)
-
-
-@pytest.fixture
-def tail(settings):
-    with redis_sync(settings) as client:
-        yield client
-
-
-async def deliver(settings, count):
-    """`count` messages, accepted and delivered: two events each."""
-    redis = redis_async(settings, timeout=5)
-    outbox = Outbox(redis, settings)
-    mails = [a_submission(f"{n}@one.test", content=b"%d\r\n" % n) for n in range(count)]
-    await outbox.append([an_entry(*mails).arguments(NOON)])
-    for held in await outbox.claim("one.test", channel="w#1", limit=count, now=NOON):
-        await outbox.settle(held, an_attempt(held), worker="w", now=NOON, next_attempt_at=None)
-    await redis.aclose()
-    return mails
 
 
 def test_nothing_happened_yet(tail, settings):

@@ -1,21 +1,14 @@
 """Below a floor nothing is accepted, deliveries go on, and accepting resumes by itself."""
 
 import os
-from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
 import httpx
 import pytest
 
-from outbox.accept import Acceptor
 from outbox.errors import Full
-from outbox.floors import Floors
-from outbox.inlet import Inlet
-from outbox.journal import Journal
-from outbox.queue import Outbox
 from runtime.clock import now
-from runtime.connections import redis_async
-from runtime.secret import load_secret
+from tests.fixtures.acceptor import an_acceptor
 from tests.fixtures.api_stack import MAIL, running
 from tests.fixtures.mail import a_submission, an_attempt
 from tests.fixtures.valkey import ValkeyServer
@@ -34,23 +27,6 @@ class Disk:
         return SimpleNamespace(f_blocks=real.f_blocks, f_bavail=free, f_frsize=real.f_frsize, f_files=0, f_favail=0)
 
 
-@asynccontextmanager
-async def an_acceptor(settings, disk):
-    redis = redis_async(settings, timeout=5)
-    outbox = Outbox(redis, settings)
-    inlet = Inlet(outbox, redis, timeout=settings.redis_timeout)
-    floors = Floors(redis, settings, read_disk=disk)
-    journal = Journal(settings.data_dir / "journal")
-    acceptor = Acceptor(inlet, journal, settings, secret=load_secret(settings), floors=floors)
-    await acceptor.start()
-    try:
-        yield acceptor, outbox
-    finally:
-        await acceptor.stop()
-        await inlet.stop()
-        await redis.aclose()
-
-
 def fresh():
     return a_submission(now=now())
 
@@ -66,7 +42,7 @@ def refuses(acceptor):
 async def test_a_full_disk_refuses_mail_and_delivers_what_there_is(settings):
     """Below the floor accept raises Full, claims and settlements go on, and with space it takes mail again."""
     disk = Disk()
-    async with an_acceptor(settings, disk) as (acceptor, outbox):
+    async with an_acceptor(settings, read_disk=disk) as (acceptor, outbox):
         await acceptor.accept([fresh()])
         disk.free = 0.01
         await until(lambda: refuses(acceptor), seconds=2)
@@ -83,7 +59,7 @@ async def test_a_disk_that_was_full_before_the_start(settings):
     """The first look comes before the first accept."""
     disk = Disk()
     disk.free = 0.0
-    async with an_acceptor(settings, disk) as (acceptor, _):
+    async with an_acceptor(settings, read_disk=disk) as (acceptor, _):
         with pytest.raises(Full):
             await acceptor.accept([fresh()])
 
@@ -94,7 +70,7 @@ async def test_a_disk_that_cannot_be_looked_at_refuses_nobody(settings):
     def broken(folder):
         raise PermissionError(13, "no", str(folder))
 
-    async with an_acceptor(settings, broken) as (acceptor, _):
+    async with an_acceptor(settings, read_disk=broken) as (acceptor, _):
         await acceptor.accept([fresh()])
 
 

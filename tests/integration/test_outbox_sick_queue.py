@@ -4,20 +4,16 @@ import asyncio
 import os
 import shutil
 import threading
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 
 import pytest
 import redis
 from redis.exceptions import RedisError
 
-from outbox.accept import Acceptor
-from outbox.inlet import Inlet
 from outbox.journal import Journal
-from outbox.queue import Outbox
 from outbox.reinject import LAG, REINJECTED, UNCONFIRMED
 from runtime.clock import now
-from runtime.connections import redis_async
-from runtime.secret import load_secret
+from tests.fixtures.acceptor import an_acceptor
 from tests.fixtures.mail import a_submission
 from tests.fixtures.valkey import ValkeyServer
 from tests.fixtures.waiting import until, until_sync
@@ -90,21 +86,6 @@ def script_calls(admin):
         return admin.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0)
     except RedisError:
         return 0
-
-
-@asynccontextmanager
-async def an_acceptor(settings):
-    redis = redis_async(settings, timeout=5)
-    outbox = Outbox(redis, settings)
-    inlet = Inlet(outbox, redis, timeout=settings.redis_timeout)
-    acceptor = Acceptor(inlet, Journal(settings.data_dir / "journal"), settings, secret=load_secret(settings))
-    await acceptor.start()
-    try:
-        yield acceptor, outbox
-    finally:
-        await acceptor.stop()
-        await inlet.stop()
-        await redis.aclose()
 
 
 @pytest.fixture

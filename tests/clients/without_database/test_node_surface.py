@@ -1,13 +1,11 @@
-"""The unmodified official SDK for Node on what stands around sending."""
-
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+"""The unmodified official SDK for Node on what stands around sending, with no database anywhere."""
 
 import httpx
 import pytest
 
 from tests.fixtures.waiting import until_sync
 
+DATABASE = "hangs"
 MAIL = {"from": "Acme <on@acme.test>", "to": ["ann@one.test"], "subject": "Hello", "html": "<p>Hi</p>"}
 
 
@@ -104,25 +102,3 @@ def test_webhooks(sdk, receiver):
 def test_what_we_have_not_is_an_error_that_the_sdk_knows(sdk, method):
     """Families that are not here end as `not_found`, in JSON."""
     assert sdk.answer(method)["error"]["name"] == "not_found"
-
-
-@pytest.fixture
-def receiver():
-    """An HTTP server: its URL, and what it was sent."""
-    requests = []
-
-    class Keep(BaseHTTPRequestHandler):
-        def do_POST(self):
-            requests.append((self.headers, self.rfile.read(int(self.headers["content-length"]))))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Keep) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/", requests
-        server.shutdown()
-        thread.join()
