@@ -6,10 +6,8 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from history import tables
-from history.moves import Row
 from history.projection import Changes, Known, Projection, touched
-from history.upserts import insert_contents, insert_new, one_of, update, upsert
-from outbox.events import Event
+from history.writes import insert, rows_of, update
 from outbox.stream import Recorded
 from runtime.compression import compress
 
@@ -39,7 +37,7 @@ def write_batch(db: sa.Connection, checkpoint: int, batch: Sequence[Recorded], *
     )
     if moved.rowcount != 1:
         return None
-    projection = Projection(_known(db, [recorded.event for recorded in batch]))
+    projection = Projection(_known(db, batch))
     for recorded in sorted(batch, key=lambda recorded: recorded.event.number):
         projection.apply(recorded.event, recorded.content)
     changes = projection.changes()
@@ -47,34 +45,38 @@ def write_batch(db: sa.Connection, checkpoint: int, batch: Sequence[Recorded], *
     return changes.unreadable
 
 
-def _known(db: sa.Connection, events: Sequence[Event]) -> Known:
-    """What the tables hold of the messages and policy objects in these events."""
-    ids = touched(events)
+def _known(db: sa.Connection, batch: Sequence[Recorded]) -> Known:
+    """What the tables hold of these events, of their messages and of their policy objects."""
+    ids = touched(recorded.event for recorded in batch)
+    with_content = touched(recorded.event for recorded in batch if recorded.content is not None)
+    emails, recipients, contents = tables.emails.c, tables.recipients.c, tables.contents.c
     known = Known()
-    for email in _rows_of(db, tables.emails, tables.emails.c.id, ids, columns=("id", *_CHANGING_EMAIL)):
+    for email in rows_of(db, emails.id, ids, [emails.id, *(emails[name] for name in _CHANGING_EMAIL)]):
         known.emails[email["id"]] = email
-    for row in _rows_of(db, tables.recipients, tables.recipients.c.email_id, ids):
+    for row in rows_of(db, recipients.email_id, ids, list(recipients)):
         known.recipients.setdefault(row["email_id"], {})[row["idx"]] = row
-    if any(event.fields.get("kind") == "policy_changed" for event in events):
+    known.contents = {row["email_id"] for row in rows_of(db, contents.email_id, with_content, [contents.email_id])}
+    known.events = _numbers(db, batch)
+    if any(recorded.event.kind == "policy_changed" for recorded in batch):
         objects = tables.policy_objects.c
         for kind, name, number in db.execute(sa.select(objects.kind, objects.name, objects.number)):
             known.policy[kind, name] = number
     return known
 
 
-def _rows_of(
-    db: sa.Connection, table: sa.Table, key: sa.Column[str], ids: Sequence[str], *, columns: Sequence[str] = ()
-) -> list[Row]:
-    """Rows whose key is one of `ids`."""
-    names = columns or [str(column.name) for column in table.c]
-    found = db.execute(sa.select(*(table.c[name] for name in names)).where(one_of(db, key, ids)))
-    return [dict(zip(names, row, strict=True)) for row in found]
+def _numbers(db: sa.Connection, batch: Sequence[Recorded]) -> set[int]:
+    """The numbers that are there, from the batch's first to its last."""
+    number, asked = tables.events.c.number, [recorded.event.number for recorded in batch]
+    return set(db.scalars(sa.select(number).where(number.between(min(asked), max(asked)))))
 
 
 def _write(db: sa.Connection, changes: Changes) -> None:
-    upsert(db, tables.emails, changes.emails, changing=_CHANGING_EMAIL)
+    insert(db, tables.emails, changes.emails)
     update(db, tables.emails, changes.changed_emails, changing=_CHANGING_EMAIL)
-    upsert(db, tables.recipients, changes.recipients, changing=_CHANGING_RECIPIENT)
-    insert_new(db, tables.events, changes.events)
-    insert_contents(db, {email_id: compress(raw) for email_id, raw in changes.contents.items()})
-    upsert(db, tables.policy_objects, changes.policy_objects, changing=_CHANGING_POLICY)
+    insert(db, tables.recipients, changes.recipients)
+    update(db, tables.recipients, changes.changed_recipients, changing=_CHANGING_RECIPIENT)
+    insert(db, tables.events, changes.events)
+    contents = changes.contents.items()
+    insert(db, tables.contents, [{"email_id": email_id, "raw": compress(raw)} for email_id, raw in contents])
+    insert(db, tables.policy_objects, changes.policy_objects)
+    update(db, tables.policy_objects, changes.changed_policy_objects, changing=_CHANGING_POLICY)

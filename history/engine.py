@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
+from history import copying
 from history.watchdog import watch
 from runtime.clock import ms_of
 from runtime.settings import Settings
@@ -117,6 +118,7 @@ def _postgresql(url: sa.URL, pool: dict[str, Any], *, name: str, limit: timedelt
     )
     # The server gives up a statement by itself at `limit`; the watchdog is for the server that cannot.
     watch(engine, limit.total_seconds() + 1)
+    copying.allow(engine)
     return engine
 
 

@@ -7,8 +7,10 @@ recipient, and of two ends (there should be one) the first stands.
 from datetime import datetime
 from typing import Any
 
+from outbox.events import Fields
 from outbox.message import Message, Outcome, Recipient
 from outbox.states import ENDED, State
+from runtime.clock import from_ms
 
 Row = dict[str, Any]
 
@@ -20,46 +22,52 @@ def supersedes(new: State, number: int, *, old: State, old_number: int) -> bool:
     return new in ENDED or number > old_number
 
 
-def email_row(message: Message, number: int) -> Row:
-    """The row of a message as its `accepted` event tells it. `last_event` follows from the recipients."""
+def email_row(message: Fields, number: int) -> Row:
+    """The row of a message in its JSON form, as an `accepted` event has it. `last_event` follows from the recipients.
+
+    Straight from the JSON, since a Message in between costs more than all else that is done with an event.
+    """
+    scheduled_at = message.get("scheduled_at")
     return {
-        "id": message.id,
+        "id": message["id"],
         "number": number,
-        "created_at": message.created_at,
-        "via": message.via,
-        "key_id": message.key_id,
-        "reverse_path": message.reverse_path,
-        "sender": message.sender,
-        "to": message.to,
-        "cc": message.cc,
-        "bcc": message.bcc,
-        "reply_to": message.reply_to,
-        "subject": message.subject,
-        "tags": message.tags,
-        "message_id_header": message.message_id_header,
-        "size": message.size,
-        "text_derived": message.text_derived,
-        "smtputf8": message.smtputf8,
-        "scheduled_at": message.scheduled_at,
+        "created_at": from_ms(message["created_at"]),
+        "via": message["via"],
+        "key_id": message["key_id"],
+        "reverse_path": message["reverse_path"],
+        "sender": message["sender"],
+        "to": message.get("to", ()),
+        "cc": message.get("cc", ()),
+        "bcc": message.get("bcc", ()),
+        "reply_to": message.get("reply_to", ()),
+        "subject": message.get("subject", ""),
+        "tags": message.get("tags", ()),
+        "message_id_header": message.get("message_id_header", ""),
+        "size": message.get("size", 0),
+        "text_derived": message.get("text_derived", False),
+        "smtputf8": message.get("smtputf8", False),
+        "scheduled_at": from_ms(scheduled_at) if scheduled_at else None,
         "scheduled_number": number,
         "complained": False,
         "last_event": "",
     }
 
 
-def recipient_rows(message: Message, number: int) -> list[Row]:
+def recipient_rows(message: Fields, number: int) -> list[Row]:
     """The rows of a message's recipients before any attempt."""
-    scheduled = message.scheduled_at is not None and message.scheduled_at > message.created_at
+    created_at, scheduled_at = from_ms(message["created_at"]), message.get("scheduled_at")
+    scheduled = bool(scheduled_at) and scheduled_at > message["created_at"]
     state = State.SCHEDULED if scheduled else State.QUEUED
-    place = {member: delivery.index for delivery in message.deliveries() for member in delivery.recipients}
+    recipients = [Recipient(address, kind) for address, kind in message["recipients"]]
+    deliveries: dict[str, int] = {}  # numbered by domain, as `Message.deliveries` does
     return [
         {
-            "email_id": message.id,
+            "email_id": message["id"],
             "idx": idx,
             "address": recipient.address,
             "kind": recipient.kind,
-            "domain": recipient.domain,
-            "delivery": place[idx],
+            "domain": (domain := recipient.domain),
+            "delivery": deliveries.setdefault(domain, len(deliveries)),
             "state": state,
             "number": number,
             "outcome": None,
@@ -67,10 +75,10 @@ def recipient_rows(message: Message, number: int) -> list[Row]:
             "code": 0,
             "status": "",
             "text": "",
-            "updated_at": message.created_at,
+            "updated_at": created_at,
             "ended_at": None,
         }
-        for idx, recipient in enumerate(message.recipients)
+        for idx, recipient in enumerate(recipients)
     ]
 
 
@@ -94,7 +102,7 @@ def note_outcome(recipient: Row, outcome: Outcome, *, number: int) -> bool:
 
 
 def message_of(email: Row, recipients: list[Row]) -> Message:
-    """The message of a whole `emails` row and its recipients in order: the inverse of the two functions above."""
+    """The message of a whole `emails` row and its recipients in order: the inverse of `email_row`, `recipient_rows`."""
     return Message(
         id=email["id"],
         created_at=email["created_at"],

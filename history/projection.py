@@ -10,11 +10,11 @@ from typing import Any
 
 from history.moves import Row, email_row, move, note_outcome, recipient_rows
 from outbox.events import Event, Fields
-from outbox.message import Message, Outcome
+from outbox.message import Outcome
 from outbox.states import ENDED, State, last_event
 from runtime.clock import from_ms
 
-_ENVELOPE = {"kind", "at", "id"}
+_ENVELOPE = ("kind", "at", "id")
 _UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
 
 
@@ -24,19 +24,23 @@ class Known:
 
     emails: dict[str, Row] = field(default_factory=dict)
     recipients: dict[str, dict[int, Row]] = field(default_factory=dict)
+    events: set[int] = field(default_factory=set)  # their numbers
+    contents: set[str] = field(default_factory=set)  # the ids of the messages whose contents are there
     policy: dict[tuple[str, str], int] = field(default_factory=dict)  # the event that set each object
 
 
 @dataclass(slots=True)
 class Changes:
-    """The rows to write, by table. `emails` are new ones, `changed_emails` carry only `id` and what can change."""
+    """The rows to write, by table: new ones, and changed ones. `changed_emails` carry only `id` and what can change."""
 
     emails: list[Row] = field(default_factory=list)
     changed_emails: list[Row] = field(default_factory=list)
     recipients: list[Row] = field(default_factory=list)
+    changed_recipients: list[Row] = field(default_factory=list)
     events: list[Row] = field(default_factory=list)
     contents: dict[str, bytes] = field(default_factory=dict)
     policy_objects: list[Row] = field(default_factory=list)
+    changed_policy_objects: list[Row] = field(default_factory=list)
     unreadable: list[int] = field(default_factory=list)
 
 
@@ -53,8 +57,10 @@ class Projection:
         self._changes = Changes()
         self._new: set[str] = set()
         self._changed: dict[str, None] = {}
+        self._new_recipients: dict[tuple[str, int], None] = {}
         self._moved: dict[tuple[str, int], None] = {}
-        self._policy: dict[tuple[str, str], Row] = {}
+        self._new_policy: dict[tuple[str, str], Row] = {}
+        self._changed_policy: dict[tuple[str, str], Row] = {}
         self._folds = {
             "accepted": self._accepted,
             "attempted": self._attempted,
@@ -77,18 +83,27 @@ class Projection:
                 fold(event.number, fields, at)
         except _UNREADABLE:
             self._changes.unreadable.append(event.number)
-            self._changes.events.append(_unread_row(event))
+            self._keep(event.number, _unread_row(event))
             return
-        if content is not None:
-            self._changes.contents[str(fields["id"])] = content
-        self._changes.events.append(_event_row(event, at))
+        if content is not None and (email_id := str(fields["id"])) not in self._known.contents:
+            self._changes.contents[email_id] = content
+        self._keep(event.number, _event_row(event, at))
+
+    def _keep(self, number: int, row: Row) -> None:
+        if number not in self._known.events:
+            self._known.events.add(number)
+            self._changes.events.append(row)
 
     def changes(self) -> Changes:
         """The rows to write, after the last event."""
-        for email_id in {email_id: None for email_id, _ in self._moved} | self._changed:
+        new, moved, there = self._new_recipients, self._moved, self._known.recipients
+        for email_id in {email_id: None for email_id, _ in (*new, *moved)} | self._changed:
             self._conclude(email_id)
-        self._changes.recipients = [self._known.recipients[email_id][idx] for email_id, idx in self._moved]
-        self._changes.policy_objects = list(self._policy.values())
+        self._changes.recipients = [there[email_id][idx] for email_id, idx in new]
+        changed = [place for place in moved if place not in new]
+        self._changes.changed_recipients = [there[email_id][idx] for email_id, idx in changed]
+        self._changes.policy_objects = list(self._new_policy.values())
+        self._changes.changed_policy_objects = list(self._changed_policy.values())
         return self._changes
 
     def _conclude(self, email_id: str) -> None:
@@ -113,19 +128,19 @@ class Projection:
             self._moved[email_id, row["idx"]] = None
 
     def _accepted(self, number: int, fields: Fields, _at: datetime) -> None:
-        message = Message.from_dict(fields["message"])
-        if message.id != fields["id"]:
+        message, email_id = fields["message"], fields["id"]
+        if message["id"] != email_id:
             raise ValueError("an event of one message carries another")
         email, rows = email_row(message, number), recipient_rows(message, number)
-        if message.id not in self._known.emails:
-            self._known.emails[message.id] = email
-            self._new.add(message.id)
-            self._changed[message.id] = None
-        there = self._known.recipients.setdefault(message.id, {})
+        if email_id not in self._known.emails:
+            self._known.emails[email_id] = email
+            self._new.add(email_id)
+            self._changed[email_id] = None
+        there = self._known.recipients.setdefault(email_id, {})
         for row in rows:
             if row["idx"] not in there:
                 there[row["idx"]] = row
-                self._moved[message.id, row["idx"]] = None
+                self._new_recipients[email_id, row["idx"]] = None
 
     def _attempted(self, number: int, fields: Fields, at: datetime) -> None:
         outcomes = [_outcome(raw) for raw in fields["outcomes"]]
@@ -170,11 +185,19 @@ class Projection:
             self._changed[fields["id"]] = None
 
     def _policy_changed(self, number: int, fields: Fields, at: datetime) -> None:
-        kind, name = str(fields["object"]), str(fields["name"])
-        if number > self._known.policy.get((kind, name), 0):
-            self._known.policy[kind, name] = number
-            row = {"kind": kind, "name": name, "value": fields["value"], "number": number, "updated_at": at}
-            self._policy[kind, name] = row
+        place = kind, name = str(fields["object"]), str(fields["name"])
+        set_by = self._known.policy.get(place)
+        if set_by is not None and number <= set_by:
+            return
+        self._known.policy[place] = number
+        rows = self._new_policy if set_by is None or place in self._new_policy else self._changed_policy
+        rows[place] = {
+            "kind": kind,
+            "name": name,
+            "value": fields["value"],
+            "number": number,
+            "updated_at": at,
+        }
 
 
 def _outcome(raw: dict[str, Any]) -> Outcome:
@@ -183,8 +206,11 @@ def _outcome(raw: dict[str, Any]) -> Outcome:
 
 def _event_row(event: Event, at: datetime) -> Row:
     """The event as a fact; the message of `accepted` is left out, since emails and recipients hold it."""
-    left_out = _ENVELOPE | {"message"} if event.kind == "accepted" else _ENVELOPE
-    body = {name: value for name, value in event.fields.items() if name not in left_out}
+    body = event.fields.copy()
+    for name in _ENVELOPE:
+        body.pop(name, None)
+    if event.kind == "accepted":
+        body.pop("message", None)
     return {
         "number": event.number,
         "email_id": str(event.fields.get("id") or ""),

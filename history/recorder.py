@@ -169,7 +169,12 @@ def run(settings: Settings) -> None:
     report = Report(Progress(redis, settings))
     serve_probe(settings, alive=report.is_alive)
     recording = Recording(
-        recorder, wait=source.wait, report=report, stop=stop, may_mend=lambda: chaos.get().mode is not Mode.DROPPED
+        recorder,
+        wait=source.wait,
+        newest=source.newest,
+        report=report,
+        stop=stop,
+        may_mend=lambda: chaos.get().mode is not Mode.DROPPED,
     )
     watch = SessionWatch.of(database)
     threading.Thread(target=watch.run, args=(stop,), name="sessions", daemon=True).start()

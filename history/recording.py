@@ -17,8 +17,8 @@ from runtime.connections import StoreError
 log = logs.get(__name__)
 
 _PAUSE = 0.5  # seconds after a failure: at most two tries a second, however the database fails
-_GATHER = 0.1  # seconds to gather after a small batch: it costs nearly what a large one does
-_SMALL = 100  # events
+_GATHER = 0.1  # seconds to gather while few events wait: a small batch costs nearly what a large one does
+_FEW = 500
 _IDLE = 0.5  # longest wait for news before the checkpoint is looked at again: the database may have been restored
 
 
@@ -35,19 +35,25 @@ class Step(Protocol):
 
 
 class Recording:
-    """Drives a recorder until `stop`. `wait(after, seconds)` returns early on news; `may_mend`: chaos allows it."""
+    """Drives a recorder until `stop`.
+
+    `wait(after, seconds)` returns early on news; `newest()` is the number of the newest event; `may_mend`: chaos
+    allows it.
+    """
 
     def __init__(
         self,
         recorder: Step,
         *,
         wait: Callable[[int, float], None],
+        newest: Callable[[], int],
         report: Report,
         stop: threading.Event,
         may_mend: Callable[[], bool] = lambda: True,
     ) -> None:
         self._recorder = recorder
         self._wait = wait
+        self._newest = newest
         self._report = report
         self._stop = stop
         self._may_mend = may_mend
@@ -85,7 +91,7 @@ class Recording:
         self._report.tell(self._recorder.checkpoint, state)
         if caught_up:
             self._wait(self._recorder.checkpoint, _IDLE)
-        elif recorded < _SMALL:
+        elif self._newest() - self._recorder.checkpoint < _FEW:
             self._stop.wait(_GATHER)
 
     def _database_failed(self, error: SQLAlchemyError) -> None:

@@ -109,6 +109,7 @@ def test_dropped_tables_come_back_with_every_row(stack, chaos, recorded):
     loop = Recording(
         recorder,
         wait=lambda after, seconds: stop.wait(0.02),
+        newest=log.newest,
         report=report,
         stop=stop,
         may_mend=lambda: chaos.get().mode is not Mode.DROPPED,

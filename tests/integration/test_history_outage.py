@@ -40,7 +40,11 @@ class RunningRecorder:
         self._stop = threading.Event()
         self._recorder = Recorder(self.database, self.log, batch=50, now=lambda: START)
         self._loop = Recording(
-            self._recorder, wait=lambda after, seconds: self._stop.wait(0.02), report=self.report, stop=self._stop
+            self._recorder,
+            wait=lambda after, seconds: self._stop.wait(0.02),
+            newest=self.log.newest,
+            report=self.report,
+            stop=self._stop,
         )
         self._thread = threading.Thread(target=self._loop.run)
 

@@ -2,9 +2,11 @@
 
 import pytest
 
+from outbox.backlog import backlog
 from outbox.queue import Cancel, Outbox
 from outbox.receipt import Receipt
-from runtime.connections import redis_async
+from outbox.stream import EventSource
+from runtime.connections import redis_async, redis_sync
 from tests.fixtures.mail import NOON, a_submission, an_attempt, an_entry
 
 DEPTHS = (200, 6_000)
@@ -34,8 +36,13 @@ async def fill(outbox, count):
 
 
 async def test_no_operation_looks_at_more_than_it_moves(redis, settings):
-    """Claim, settle, cancel and the look at due lanes run the same commands with 200 mails waiting and with 6,000."""
-    outbox = Outbox(redis, settings)
+    """The operations run the same commands with 200 mails waiting and with 6,000.
+
+    Claim, settle, cancel, the look at due lanes, the backlog, and what the recorder reads for a batch.
+    """
+    outbox, blocking = Outbox(redis, settings), redis_sync(settings)
+    source = EventSource(blocking, settings)
+    source.newest()  # connects
     costs = []
     queued = 0
     for depth in DEPTHS:
@@ -47,10 +54,13 @@ async def test_no_operation_looks_at_more_than_it_moves(redis, settings):
         assert await outbox.settle_all(receipts, worker="w") == [True] * 20
         assert await outbox.cancel(ids[-1], now=NOON) is Cancel.CANCELLED
         assert len(await outbox.due_lanes(now=NOON, limit=50)) == LANES
+        assert (await backlog(redis, settings, now=NOON)).depth >= depth - 21
+        assert len(source.read(100, 50)) == 50
         after = await commands(redis)
         costs.append({name: after[name] - before.get(name, 0) for name in after if after[name] != before.get(name, 0)})
         await outbox.leave("lane1.test", "w#1")
         queued -= 21
+    blocking.close()
     few, many = costs
     few.pop("cmdstat_script|load", None)  # the first call of a script
     few["cmdstat_evalsha"] = many["cmdstat_evalsha"]
