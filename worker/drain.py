@@ -203,7 +203,8 @@ class Drain:
         limit = 2 * most + len(self._channels) + len(self._pauses)
         lanes = await self._outbox.due_lanes(now=self._parts.now(), limit=limit)
         now = time.monotonic()
-        at_work = Counter(channel.lane for channel in self._channels if channel.claiming)  # since `_listen` opens some
+        # Counted after the reply: meanwhile `_listen` may have opened one.
+        at_work = Counter(channel.lane for channel in self._channels if channel.claiming)
         due = [lane for lane in lanes if self._pauses.over(lane, now=now)]
         deep = {channel.lane for channel in self._channels if channel.claiming and channel.deep}
         free = most - len(self._channels)
