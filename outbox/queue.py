@@ -170,9 +170,10 @@ class Outbox:
         head = await self._redis.zrange(self._key("lanes"), 0, 0, withscores=True)
         return from_ms(head[0][1]) if head else None
 
-    async def wait(self, timeout: float) -> None:  # noqa: ASYNC109  (the server keeps the time, not this loop)
-        """Return when work was added, or after `timeout` seconds."""
-        await cast("Any", self._waiting.blpop([self._key("wake")], timeout=timeout))
+    async def wait(self, timeout: float) -> str:  # noqa: ASYNC109  (the server keeps the time, not this loop)
+        """Return when work was added, or after `timeout` seconds: the lane it was added to, if it was one, or ''."""
+        told: Any = await cast("Any", self._waiting.blpop([self._key("wake")], timeout=timeout))
+        return told[1].decode() if told else ""
 
     async def cancel(self, message_id: str, *, now: datetime) -> Cancel:
         """Cancel the whole message unless some of it is being sent or has ended."""

@@ -159,8 +159,17 @@ class Drain:
         self._no_reap_before = time.monotonic() + REAP_GRACE
 
     async def _listen(self) -> None:
-        await self._outbox.wait(LOOK)
+        """Open a channel at once for the lane that work came to, and look at all of them beside it."""
+        lane = await self._outbox.wait(LOOK)
+        if lane and self._may_open(lane):
+            self._open(lane)
         self._look.set()
+
+    def _may_open(self, lane: str) -> bool:
+        """Whether the lane may have its first channel: `_assign` would come to the same, a round trip later."""
+        free = len(self._channels) < self._settings.worker_connections and not self._outbox.is_lost
+        mine = any(channel.lane == lane and channel.claiming for channel in self._channels)
+        return free and not mine and self._pauses.over(lane, now=time.monotonic())
 
     async def _assign_and_wait(self) -> None:
         self._look.clear()
@@ -190,11 +199,12 @@ class Drain:
         """Open channels for due lanes, and ask some to make room when there are not enough."""
         if self._outbox.is_lost:
             raise QueueLost("nightmail rebuild queue")
-        now = time.monotonic()
-        at_work = Counter(channel.lane for channel in self._channels if channel.claiming)
         most = self._settings.worker_connections
-        limit = 2 * most + len(at_work) + len(self._pauses)
+        limit = 2 * most + len(self._channels) + len(self._pauses)
         lanes = await self._outbox.due_lanes(now=self._parts.now(), limit=limit)
+        now = time.monotonic()
+        # Counted after the reply: meanwhile `_listen` may have opened one.
+        at_work = Counter(channel.lane for channel in self._channels if channel.claiming)
         due = [lane for lane in lanes if self._pauses.over(lane, now=now)]
         deep = {channel.lane for channel in self._channels if channel.claiming and channel.deep}
         free = most - len(self._channels)

@@ -54,8 +54,8 @@ local function blame(error, n) -- recipients deferred by this error, for the bac
   end
 end
 
-local function wake()
-  if redis.call('LLEN', key('wake')) < 16 then redis.call('LPUSH', key('wake'), '1') end
+local function wake(lane) -- a worker looks at the due lanes; at this one at once
+  if redis.call('LLEN', key('wake')) < 16 then redis.call('LPUSH', key('wake'), lane or '') end
 end
 
 local function enter(lane, due) -- the lane has work that is due then

@@ -79,5 +79,8 @@ for i, reply in ipairs(replies) do
     replies[i] = { 'stored', reply[2] }
   end
 end
-if #fresh > 0 then wake() end
+if #fresh > 0 then
+  local lane = next(lanes)
+  wake(states.queued and not next(lanes, lane) and lane)
+end
 return replies

@@ -102,6 +102,16 @@ async def test_an_idle_drain_delivers_within_milliseconds(stack):
     assert sorted(delays)[3] < 0.3  # the median: a look without a call is a second away
 
 
+async def test_a_call_names_the_lane_that_work_came_to(stack):
+    """So its channel needs no look. A call about several lanes, or about mail for later, names none."""
+    await stack.put("ann@one.test", "bob@one.test")
+    assert await stack.outbox.wait(1) == "one.test"
+    await stack.put("ann@one.test", "bob@two.test")
+    assert await stack.outbox.wait(1) == ""
+    await stack.put("ann@one.test", scheduled_at=clock.now() + timedelta(hours=1))
+    assert await stack.outbox.wait(1) == ""
+
+
 async def test_many_mails_and_lanes_share_few_connections(stack):
     """300 mails in 30 lanes arrive exactly once each, over connections that are used again."""
     for n in range(300):
