@@ -16,8 +16,9 @@ from api.app import new_app
 from api.auth import KeyGuard
 from api.downloads import Addresses
 from api.ids import EmailId, parse_id
-from api.listing import Listing, Page, read_window
+from api.listing import Listing, Page
 from api.lookup import Lookup
+from api.paging import listed, window_of
 from api.present import ChaosSwitch, EmailInFull, EmailList, summary
 from api.request import decode, read_chaos
 from api.searching import read_search
@@ -85,11 +86,7 @@ def _emails(lookup: Lookup, listing: Listing, owner: KeyGuard) -> APIRouter:
 
         A search needs the history: without it the answer is 503.
         """
-        query = request.query_params
-        window = read_window(
-            limit=query.get("limit"), after=_cursor(query.get("after")), before=_cursor(query.get("before"))
-        )
-        search = read_search(query)
+        window, search = window_of(request), read_search(request.query_params)
         return _list(await (listing.page(window) if search is None else listing.search(window, search)))
 
     @routes.get("/emails/{email_id}", responses={200: {"model": EmailInFull}, **openapi.errors(404, 422)})
@@ -104,13 +101,8 @@ def _emails(lookup: Lookup, listing: Listing, owner: KeyGuard) -> APIRouter:
     return routes
 
 
-def _cursor(written: str | None) -> str | None:
-    return None if written is None else parse_id(written)
-
-
 def _list(page: Page) -> Response:
-    data = [summary(view) for view in page.views]
-    response = json_response({"object": "list", "has_more": page.has_more, "data": data})
+    response = json_response(listed(map(summary, page.views), has_more=page.has_more))
     if not page.complete:
         response.headers[HISTORY] = "unavailable"
     return response

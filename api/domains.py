@@ -55,7 +55,9 @@ def router(store: DomainStore, owner: KeyGuard) -> APIRouter:
     routes = APIRouter(prefix="/domains", tags=["domains"])
     Owner = Annotated[ApiKey, Depends(owner)]  # noqa: N806  (a type)
 
-    @routes.post("", status_code=201, responses=openapi.errors(400, 403, 422), openapi_extra=_body(NewDomainRequest))
+    @routes.post(
+        "", status_code=201, responses=openapi.errors(400, 403, 422), openapi_extra=openapi.body_of(NewDomainRequest)
+    )
     async def create_domain(request: Request, _key: Owner) -> Response:
         """A new domain, with the DNS records to publish before `verify`."""
         wanted = read(NewDomainRequest, decode(await request.body()))
@@ -82,7 +84,7 @@ def router(store: DomainStore, owner: KeyGuard) -> APIRouter:
         domain = await _find(store, domain_id)
         return json_response({"object": "domain", **_whole(domain, store.hosts)})
 
-    @routes.patch("/{domain_id}", responses=openapi.errors(400, 404, 422), openapi_extra=_body(DomainRequest))
+    @routes.patch("/{domain_id}", responses=openapi.errors(400, 404, 422), openapi_extra=openapi.body_of(DomainRequest))
     async def update_domain(request: Request, domain_id: ObjectId, _key: Owner) -> Response:
         """Change how its mail travels."""
         wanted = read(DomainRequest, decode(await request.body()))
@@ -104,10 +106,6 @@ def router(store: DomainStore, owner: KeyGuard) -> APIRouter:
         return json_response({"object": "domain", "id": domain.id, "deleted": True})
 
     return routes
-
-
-def _body(shape: type[Body]) -> dict[str, Any]:
-    return openapi.body(shape.model_json_schema())
 
 
 async def _find(store: DomainStore, domain_id: str) -> SenderDomain:

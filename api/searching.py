@@ -9,8 +9,6 @@ from history.search import Search
 from outbox.states import LastEvent
 
 _LONGEST = 320  # octets of an address (RFC 3696 erratum 1690), and enough for words of a subject
-
-
 _FIRST_YEAR = 1971  # of RFC 196, the first of them about mail
 
 
