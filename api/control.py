@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from redis.asyncio import Redis
 from starlette.concurrency import run_in_threadpool
 
-from api import domains, errors, files, keys, openapi, probes, suppressions, templates, webhooks
+from api import domains, errors, files, keys, metrics, openapi, probes, suppressions, templates, usage, webhooks
 from api.answer import HISTORY, json_response
 from api.app import new_app
 from api.auth import KeyGuard
@@ -54,9 +54,11 @@ def create_app(
     app = new_app("Nightmail control API", settings)
     app.add_exception_handler(HistoryUnavailable, _history_unavailable)
     lookup = Lookup(settings, outbox, history, redis)
+    domain_store = DomainStore(policy_store, settings, seal)
+    app.include_router(metrics.router(history, domain_store, owner))  # before the emails, since it looks like one
     app.include_router(_emails(lookup, Listing(outbox, history), owner))
     app.include_router(files.router(lookup, Addresses(settings), owner))
-    domain_store = DomainStore(policy_store, settings, seal)
+    app.include_router(usage.router(history, domain_store, owner, rate_limit=settings.rate_limit))
     app.include_router(domains.router(domain_store, owner))
     app.include_router(keys.router(policy_store, domain_store, owner))
     app.include_router(suppressions.router(suppression_list, owner))

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from outbox.bounces import bounce_of
 from outbox.events import Event, Fields
 from outbox.message import Message
 from outbox.states import State
@@ -29,15 +30,6 @@ _WORDS = {
 }
 _WHY = re.compile(r"\((\w+)\)$")
 _REASONS = {Origin.BOUNCE: "previous_bounce", Origin.COMPLAINT: "previous_complaint", Origin.MANUAL: "manual"}
-_EXPIRED = "4.4.7"
-# RFC 3463 subject and detail -> (Amazon's, and so Resend's, type and sub-type of a bounce).
-_BOUNCES = {
-    "2.2": ("Transient", "MailboxFull"),
-    "2.3": ("Transient", "MessageTooLarge"),
-    "3.4": ("Transient", "MessageTooLarge"),
-    "6.0": ("Transient", "ContentRejected"),
-    "7.1": ("Permanent", "General"),
-}
 
 Told = tuple[str, int | None, Fields]  # type, recipient, what the type adds
 
@@ -95,9 +87,7 @@ def _is_later(message: Message) -> bool:
 
 
 def _bounce(outcome: Fields) -> Fields:
-    status = str(outcome["status"])
-    kind = "Transient" if status == _EXPIRED else "Permanent" if status.startswith("5") else "Undetermined"
-    kind, sub_type = _BOUNCES.get(status.partition(".")[2], (kind, "General"))
+    kind, sub_type = bounce_of(str(outcome["status"]))
     return {"message": outcome["text"], "type": kind, "subType": sub_type, "diagnosticCode": _diagnostic(outcome)}
 
 
