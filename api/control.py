@@ -10,11 +10,25 @@ from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from redis.asyncio import Redis
 from starlette.concurrency import run_in_threadpool
 
-from api import domains, errors, files, keys, metrics, openapi, probes, suppressions, templates, usage, webhooks
+from api import (
+    domains,
+    downloads,
+    errors,
+    files,
+    keys,
+    metrics,
+    openapi,
+    probes,
+    shares,
+    sharing,
+    suppressions,
+    templates,
+    usage,
+    webhooks,
+)
 from api.answer import HISTORY, json_response
 from api.app import new_app
 from api.auth import KeyGuard
-from api.downloads import Addresses
 from api.ids import EmailId, parse_id
 from api.listing import Listing, Page
 from api.lookup import Lookup
@@ -57,7 +71,8 @@ def create_app(
     domain_store = DomainStore(policy_store, settings, seal)
     app.include_router(metrics.router(history, domain_store, owner))  # before the emails, since it looks like one
     app.include_router(_emails(lookup, Listing(outbox, history), owner))
-    app.include_router(files.router(lookup, Addresses(settings), owner))
+    app.include_router(files.router(lookup, downloads.addresses(settings), owner))
+    app.include_router(sharing.router(lookup, shares.addresses(settings), owner))
     app.include_router(usage.router(history, domain_store, owner, rate_limit=settings.rate_limit))
     app.include_router(domains.router(domain_store, owner))
     app.include_router(keys.router(policy_store, domain_store, owner))

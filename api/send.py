@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from redis.asyncio import Redis
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api import downloads, errors, live, logs, openapi, probes
+from api import downloads, errors, live, logs, openapi, probes, shares
 from api.accepting import Intake, Mode
 from api.answer import json_response
 from api.app import new_app
@@ -52,7 +52,8 @@ def create_app(
     sending, handlers = _sending(settings, Intake(settings, acceptor, composer, fetcher), sender)
     app = new_app("Nightmail send API", settings, acceptor=acceptor, handlers=handlers, note=keeper.note)
     app.include_router(sending)
-    app.include_router(downloads.router(downloads.Addresses(settings), forwarder))
+    app.include_router(downloads.router(downloads.addresses(settings), forwarder))
+    app.include_router(shares.router(shares.addresses(settings), forwarder))
     app.include_router(live.router(outbox, forwarder, composer, owner, acceptor))
     app.include_router(_reading(settings, redis, forwarder, owner))
     app.include_router(logs.router(RequestLog(redis, settings), owner))
