@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from starlette.concurrency import run_in_threadpool
 
 from api import (
+    claims,
     domains,
     downloads,
     errors,
@@ -74,6 +75,7 @@ def create_app(
     app.include_router(files.router(lookup, downloads.addresses(settings), owner))
     app.include_router(sharing.router(lookup, shares.addresses(settings), owner))
     app.include_router(usage.router(history, domain_store, owner, rate_limit=settings.rate_limit))
+    app.include_router(claims.router(domain_store, owner))
     app.include_router(domains.router(domain_store, owner))
     app.include_router(keys.router(policy_store, domain_store, owner))
     app.include_router(suppressions.router(suppression_list, owner))

@@ -4,7 +4,6 @@ Verifying is asked for here and done elsewhere (worker/domain_checks.py): the an
 """
 
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -17,11 +16,11 @@ from api.auth import KeyGuard
 from api.errors import ApiError, invalid, not_found, unavailable
 from api.ids import ObjectId, parse_id
 from api.paging import page
-from api.present import timestamp
+from api.present import OURS, timestamp
 from api.request import Body, decode, read
 from outbox.domain_store import DomainStore, DomainTaken
 from outbox.policy import ApiKey
-from outbox.sender_domain import Hosts, Record, SenderDomain
+from outbox.sender_domain import Hosts, SenderDomain
 from runtime.logs import get
 from runtime.sealing import Unsealable
 
@@ -160,17 +159,10 @@ def _brief(domain: SenderDomain, hosts: Hosts) -> dict[str, Any]:
 
 
 def _whole(domain: SenderDomain, hosts: Hosts) -> dict[str, Any]:
-    records = [_record(record) for record in domain.records(hosts)]
-    return _brief(domain, hosts) | {"tls": domain.tls, "records": records}
+    records = [record.shown() for record in domain.records(hosts)]
+    return _brief(domain, hosts) | {"tls": domain.tls, "records": records, OURS: {"advice": [_DMARC]}}
 
 
-def _record(record: Record) -> Mapping[str, Any]:
-    shown = {
-        "record": "DKIM" if "_domainkey" in record.name else "SPF",
-        "name": record.name,
-        "type": record.type,
-        "ttl": "Auto",
-        "status": record.status,
-        "value": record.value,
-    }
-    return shown if record.priority is None else shown | {"priority": record.priority}
+# RFC 7489: receivers look, and treat the mail as they would anyway. A stricter policy may stand there already, so this
+# is no record that is waited for.
+_DMARC = {"record": "DMARC", "name": "_dmarc", "type": "TXT", "ttl": "Auto", "value": "v=DMARC1; p=none;"}
