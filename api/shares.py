@@ -3,8 +3,9 @@
 As with downloads, the addresses lead to the send API, which asks the control API (api/sharing.py) for the page.
 """
 
+from typing import Any
+
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import HTMLResponse
 
 from api import openapi
 from api.forward import Forwarder
@@ -13,6 +14,10 @@ from api.signed_addresses import Expires, SignedAddresses
 from runtime.settings import Settings
 
 PATH = "/shared/{email_id}/{expires}/{signature}"
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The page", "content": {"text/html": {}}},
+    **openapi.errors(403, 404, 422),
+}
 
 
 def addresses(settings: Settings) -> SignedAddresses:
@@ -24,7 +29,7 @@ def router(signed: SignedAddresses, forwarder: Forwarder) -> APIRouter:
     """The send API's part: the signature is looked at before anybody is asked."""
     routes = APIRouter(tags=["emails"])
 
-    @routes.get(PATH, response_class=HTMLResponse, responses=openapi.errors(403, 404, 422))
+    @routes.get(PATH, responses=RESPONSES)
     async def show_shared(request: Request, email_id: EmailId, expires: Expires, signature: str) -> Response:
         """A message as a page, as the address allows."""
         signed.check(parse_id(email_id), expires=expires, signature=signature)

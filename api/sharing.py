@@ -17,7 +17,7 @@ from api.lookup import Lookup
 from api.present import show
 from api.request import Body, decode, read
 from api.shared_page import SAFE, page_of
-from api.shares import PATH
+from api.shares import PATH, RESPONSES
 from api.signed_addresses import Expires, SignedAddresses
 from outbox.policy import ApiKey
 
@@ -56,7 +56,7 @@ def router(lookup: Lookup, signed: SignedAddresses, owner: KeyGuard) -> APIRoute
         url, _ = signed.of(email_id, life=life)
         return json_response({"object": "email", "id": email_id, "url": url})
 
-    @routes.get(PATH, response_class=HTMLResponse, responses=openapi.errors(403, 404, 422))
+    @routes.get(PATH, responses=RESPONSES)
     async def show_shared(email_id: EmailId, expires: Expires, signature: str) -> Response:
         """A message as a page, as the address allows."""
         email_id = parse_id(email_id)
