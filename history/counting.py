@@ -42,14 +42,15 @@ def counts(
     """Up to `most` counts of the quarters that begin in the time; the first one is the one that `since` is in."""
     table = email_counts.c
     groups = [table.slot] * by_time + [table.domain] * by_domain
-    amounts = [sa.func.coalesce(sa.func.sum(table[name]), 0) for name in COUNTED]
+    # PostgreSQL's sums are decimals, which Python reads slowly.
+    amounts = [sa.cast(sa.func.coalesce(sa.func.sum(table[name]), 0), sa.BigInteger) for name in COUNTED]
     statement = sa.select(*groups, *amounts).where(table.slot >= slot_of(since), table.slot < until)
     if domains is not None:
         statement = statement.where(table.domain.in_(domains))
     found = db.execute(statement.group_by(*groups).limit(most))
     return [
         Count(
-            {name: int(amount) for name, amount in zip(COUNTED, row[len(groups) :], strict=True)},
+            dict(zip(COUNTED, row[len(groups) :], strict=True)),
             at=row[0] if by_time else None,
             domain=row[len(groups) - 1] if by_domain else None,
         )

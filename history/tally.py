@@ -4,14 +4,14 @@ A row names the last event that it counts, so a replayed, older event is not cou
 """
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 
 from history.moves import Row
 from outbox.bounces import bounce_of
 from outbox.message import Outcome
 from outbox.states import State
 
-SLOT_MS = 15 * 60 * 1000  # the hours and days of every time zone begin with one
+_MINUTES = 15  # of a slot: the hours and days of every time zone begin with one
 COUNTED = (
     *("sent", "delivered", "delivery_delayed", "bounced_permanent", "bounced_transient", "bounced_undetermined"),
     *("suppressed", "complained", "failed", "opened", "clicked", "unique_opened", "unique_clicked"),
@@ -21,8 +21,8 @@ Key = tuple[datetime, str]  # a slot, and a domain in lower case
 
 
 def slot_of(at: datetime) -> datetime:
-    """The quarter of an hour in which it is."""
-    return datetime.fromtimestamp(int(at.timestamp() * 1000) // SLOT_MS * SLOT_MS / 1000, UTC)
+    """The quarter of an hour in which it is. `at` is UTC."""
+    return at.replace(minute=at.minute // _MINUTES * _MINUTES, second=0, microsecond=0)
 
 
 def domain_of(reverse_path: str) -> str:
@@ -50,7 +50,9 @@ class Tally:
     def add(self, number: int, at: datetime, domain: str, amounts: Mapping[str, int]) -> None:
         """Count one event, unless its row counts it already."""
         key = slot_of(at), domain
-        row = self._rows.setdefault(key, {"slot": key[0], "domain": domain, "number": 0} | dict.fromkeys(COUNTED, 0))
+        row = self._rows.get(key)
+        if row is None:
+            row = self._rows[key] = {"slot": key[0], "domain": domain, "number": 0} | dict.fromkeys(COUNTED, 0)
         if number <= row["number"] or not any(amounts.values()):
             return
         row["number"] = number
