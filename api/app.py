@@ -15,9 +15,16 @@ _NO_TELEMETRY = TelemetryConfig(tracing=False, metrics=False, logs=False, operat
 
 
 def new_app(
-    title: str, settings: Settings, *, acceptor: Acceptor | None = None, handlers: Mapping[str, Handler] | None = None
+    title: str,
+    settings: Settings,
+    *,
+    acceptor: Acceptor | None = None,
+    handlers: Mapping[str, Handler] | None = None,
+    note: frame.Note | None = None,
 ) -> FastAPI:
     """An app without routes; with an `acceptor` there is a door in front of sending. `handlers` take the short way.
+
+    `note` is told of each request that was answered.
 
     The pages of documentation are left out, since they load scripts from elsewhere.
     """
@@ -34,5 +41,5 @@ def new_app(
     app.add_middleware(limits.BodyLimit, limit=settings.max_message_bytes + limits.JSON_OVERHEAD)
     if acceptor is not None:
         app.add_middleware(limits.Admission, acceptor=acceptor)
-    app.add_middleware(frame.Frame)  # added last, so outermost
+    app.add_middleware(frame.Frame, note=note)  # added last, so outermost
     return app

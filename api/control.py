@@ -10,14 +10,30 @@ from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from redis.asyncio import Redis
 from starlette.concurrency import run_in_threadpool
 
-from api import domains, errors, files, keys, openapi, probes, suppressions, templates, webhooks
+from api import (
+    claims,
+    domains,
+    downloads,
+    errors,
+    files,
+    keys,
+    metrics,
+    openapi,
+    probes,
+    shares,
+    sharing,
+    suppressions,
+    templates,
+    usage,
+    webhooks,
+)
 from api.answer import HISTORY, json_response
 from api.app import new_app
 from api.auth import KeyGuard
-from api.downloads import Addresses
 from api.ids import EmailId, parse_id
-from api.listing import Listing, Page, read_window
+from api.listing import Listing, Page
 from api.lookup import Lookup
+from api.paging import listed, window_of
 from api.present import ChaosSwitch, EmailInFull, EmailList, summary
 from api.request import decode, read_chaos
 from api.searching import read_search
@@ -53,9 +69,13 @@ def create_app(
     app = new_app("Nightmail control API", settings)
     app.add_exception_handler(HistoryUnavailable, _history_unavailable)
     lookup = Lookup(settings, outbox, history, redis)
-    app.include_router(_emails(lookup, Listing(outbox, history), owner))
-    app.include_router(files.router(lookup, Addresses(settings), owner))
     domain_store = DomainStore(policy_store, settings, seal)
+    app.include_router(metrics.router(history, domain_store, owner))  # before the emails, since it looks like one
+    app.include_router(_emails(lookup, Listing(outbox, history), owner))
+    app.include_router(files.router(lookup, downloads.addresses(settings), owner))
+    app.include_router(sharing.router(lookup, shares.addresses(settings), owner))
+    app.include_router(usage.router(history, domain_store, owner, rate_limit=settings.rate_limit))
+    app.include_router(claims.router(domain_store, owner))
     app.include_router(domains.router(domain_store, owner))
     app.include_router(keys.router(policy_store, domain_store, owner))
     app.include_router(suppressions.router(suppression_list, owner))
@@ -85,11 +105,7 @@ def _emails(lookup: Lookup, listing: Listing, owner: KeyGuard) -> APIRouter:
 
         A search needs the history: without it the answer is 503.
         """
-        query = request.query_params
-        window = read_window(
-            limit=query.get("limit"), after=_cursor(query.get("after")), before=_cursor(query.get("before"))
-        )
-        search = read_search(query)
+        window, search = window_of(request), read_search(request.query_params)
         return _list(await (listing.page(window) if search is None else listing.search(window, search)))
 
     @routes.get("/emails/{email_id}", responses={200: {"model": EmailInFull}, **openapi.errors(404, 422)})
@@ -104,13 +120,8 @@ def _emails(lookup: Lookup, listing: Listing, owner: KeyGuard) -> APIRouter:
     return routes
 
 
-def _cursor(written: str | None) -> str | None:
-    return None if written is None else parse_id(written)
-
-
 def _list(page: Page) -> Response:
-    data = [summary(view) for view in page.views]
-    response = json_response({"object": "list", "has_more": page.has_more, "data": data})
+    response = json_response(listed(map(summary, page.views), has_more=page.has_more))
     if not page.complete:
         response.headers[HISTORY] = "unavailable"
     return response

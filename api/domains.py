@@ -4,7 +4,6 @@ Verifying is asked for here and done elsewhere (worker/domain_checks.py): the an
 """
 
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -17,11 +16,11 @@ from api.auth import KeyGuard
 from api.errors import ApiError, invalid, not_found, unavailable
 from api.ids import ObjectId, parse_id
 from api.paging import page
-from api.present import timestamp
+from api.present import OURS, timestamp
 from api.request import Body, decode, read
 from outbox.domain_store import DomainStore, DomainTaken
 from outbox.policy import ApiKey
-from outbox.sender_domain import Hosts, Record, SenderDomain
+from outbox.sender_domain import Hosts, SenderDomain
 from runtime.logs import get
 from runtime.sealing import Unsealable
 
@@ -55,7 +54,9 @@ def router(store: DomainStore, owner: KeyGuard) -> APIRouter:
     routes = APIRouter(prefix="/domains", tags=["domains"])
     Owner = Annotated[ApiKey, Depends(owner)]  # noqa: N806  (a type)
 
-    @routes.post("", status_code=201, responses=openapi.errors(400, 403, 422), openapi_extra=_body(NewDomainRequest))
+    @routes.post(
+        "", status_code=201, responses=openapi.errors(400, 403, 422), openapi_extra=openapi.body_of(NewDomainRequest)
+    )
     async def create_domain(request: Request, _key: Owner) -> Response:
         """A new domain, with the DNS records to publish before `verify`."""
         wanted = read(NewDomainRequest, decode(await request.body()))
@@ -82,7 +83,7 @@ def router(store: DomainStore, owner: KeyGuard) -> APIRouter:
         domain = await _find(store, domain_id)
         return json_response({"object": "domain", **_whole(domain, store.hosts)})
 
-    @routes.patch("/{domain_id}", responses=openapi.errors(400, 404, 422), openapi_extra=_body(DomainRequest))
+    @routes.patch("/{domain_id}", responses=openapi.errors(400, 404, 422), openapi_extra=openapi.body_of(DomainRequest))
     async def update_domain(request: Request, domain_id: ObjectId, _key: Owner) -> Response:
         """Change how its mail travels."""
         wanted = read(DomainRequest, decode(await request.body()))
@@ -104,10 +105,6 @@ def router(store: DomainStore, owner: KeyGuard) -> APIRouter:
         return json_response({"object": "domain", "id": domain.id, "deleted": True})
 
     return routes
-
-
-def _body(shape: type[Body]) -> dict[str, Any]:
-    return openapi.body(shape.model_json_schema())
 
 
 async def _find(store: DomainStore, domain_id: str) -> SenderDomain:
@@ -162,17 +159,10 @@ def _brief(domain: SenderDomain, hosts: Hosts) -> dict[str, Any]:
 
 
 def _whole(domain: SenderDomain, hosts: Hosts) -> dict[str, Any]:
-    records = [_record(record) for record in domain.records(hosts)]
-    return _brief(domain, hosts) | {"tls": domain.tls, "records": records}
+    records = [record.shown() for record in domain.records(hosts)]
+    return _brief(domain, hosts) | {"tls": domain.tls, "records": records, OURS: {"advice": [_DMARC]}}
 
 
-def _record(record: Record) -> Mapping[str, Any]:
-    shown = {
-        "record": "DKIM" if "_domainkey" in record.name else "SPF",
-        "name": record.name,
-        "type": record.type,
-        "ttl": "Auto",
-        "status": record.status,
-        "value": record.value,
-    }
-    return shown if record.priority is None else shown | {"priority": record.priority}
+# RFC 7489: receivers look, and treat the mail as they would anyway. A stricter policy may stand there already, so this
+# is no record that is waited for.
+_DMARC = {"record": "DMARC", "name": "_dmarc", "type": "TXT", "ttl": "Auto", "value": "v=DMARC1; p=none;"}

@@ -103,7 +103,9 @@ async def answer(request: Request, failure: Exception) -> Response:
     request.scope["facts"]["error"] = error.name
     if not isinstance(failure, ApiError | HTTPException):
         log.warning("request.hindered", error=f"{type(failure).__name__}: {failure}"[:200])
-    return respond(error)
+    response = respond(error)
+    request.scope["facts"]["refusal"] = response.body
+    return response
 
 
 def install(app: FastAPI) -> None:

@@ -12,11 +12,12 @@ from fastapi import APIRouter, Depends, Request, Response
 from api import openapi
 from api.answer import json_response
 from api.auth import KeyGuard
-from api.downloads import Addresses, Expires
+from api.downloads import LIFE, PATH
 from api.errors import not_found
 from api.ids import EmailId, ObjectId, parse_id
 from api.lookup import Lookup
 from api.paging import page
+from api.signed_addresses import Expires, SignedAddresses
 from outbox.content import File, files
 from outbox.policy import ApiKey
 
@@ -29,7 +30,7 @@ _SAFE = {
 }
 
 
-def router(lookup: Lookup, addresses: Addresses, owner: KeyGuard) -> APIRouter:
+def router(lookup: Lookup, addresses: SignedAddresses, owner: KeyGuard) -> APIRouter:
     """List, get, download."""
     routes = APIRouter(tags=["emails"])
     Owner = Annotated[ApiKey, Depends(owner)]  # noqa: N806  (a type)
@@ -52,11 +53,11 @@ def router(lookup: Lookup, addresses: Addresses, owner: KeyGuard) -> APIRouter:
         named = _one(await _files(lookup, email_id), parse_id(attachment_id))
         return json_response({"object": "attachment", **_shown(addresses, email_id, named)})
 
-    @routes.get("/downloads/{email_id}/{file_id}/{expires}/{signature}", responses=openapi.errors(403, 404, 422))
+    @routes.get(PATH, responses=openapi.errors(403, 404, 422))
     async def download(email_id: EmailId, file_id: ObjectId, expires: Expires, signature: str) -> Response:
         """A file of a sent message, as the address allows."""
         email_id, file_id = parse_id(email_id), parse_id(file_id)
-        addresses.check(email_id, file_id, expires, signature)
+        addresses.check(email_id, file_id, expires=expires, signature=signature)
         _, file = _one(await _files(lookup, email_id), file_id)
         name = quote(file.filename or "attachment", safe="")
         headers = _SAFE | {"content-disposition": f"attachment; filename*=utf-8''{name}"}
@@ -79,9 +80,9 @@ def _one(found: Sequence[Named], file_id: str) -> Named:
     raise not_found("Attachment")
 
 
-def _shown(addresses: Addresses, email_id: str, named: Named) -> dict[str, Any]:
+def _shown(addresses: SignedAddresses, email_id: str, named: Named) -> dict[str, Any]:
     file_id, file = named
-    url, expires = addresses.of(email_id, file_id)
+    url, expires = addresses.of(email_id, file_id, life=LIFE)
     return {
         "id": file_id,
         "filename": file.filename or None,

@@ -52,22 +52,21 @@ class Forwarder:
         """The control API's answer to the same request. Raises ApiError 503 when there is none in time."""
         path = request.scope["raw_path"].decode("latin-1")  # as it came: decoded, it may be no part of a URL any more
         return await self._ask(
+            request,
             request.method,
             path + (f"?{request.url.query}" if request.url.query else ""),
-            headers=request.headers.raw,
             body=await request.body(),
             patience=_PATIENCE,
         )
 
     async def look_up(self, request: Request, email_id: str) -> Response:
         """The control API's answer to GET /emails/{id}, in the name of the client of `request`. Raises ApiError 503."""
-        headers = request.headers.raw
-        return await self._ask("GET", f"/emails/{email_id}", headers=headers, body=b"", patience=self._look_up)
+        return await self._ask(request, "GET", f"/emails/{email_id}", body=b"", patience=self._look_up)
 
     async def _ask(
-        self, method: str, target: str, *, headers: list[tuple[bytes, bytes]], body: bytes, patience: httpx.Timeout
+        self, request: Request, method: str, target: str, *, body: bytes, patience: httpx.Timeout
     ) -> Response:
-        onward = [pair for pair in _end_to_end(headers) if body or pair[0].lower() != b"content-type"]
+        onward = [pair for pair in _end_to_end(request.headers.raw) if body or pair[0].lower() != b"content-type"]
         try:
             answer = await self._client.request(method, target, headers=onward, content=body or None, timeout=patience)
         except httpx.InvalidURL as wrong:
@@ -77,6 +76,8 @@ class Forwarder:
             raise unavailable() from failure
         response = Response(answer.content, answer.status_code)
         response.raw_headers += _end_to_end(answer.headers.raw)
+        if answer.is_error:
+            request.scope["facts"]["refusal"] = response.body
         return response
 
 

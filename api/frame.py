@@ -1,10 +1,11 @@
 """The ASGI frame round an app: counts, times and logs each request, adds the rate-limit headers, contains surprises.
 
-What a handler knows about its request (ids, key, error name) it writes into `scope["facts"]`, also its route where no
-router found it; with `untold` there the request is counted and not logged.
+What a handler knows about its request (ids, key, error name, the body of a refusal) it writes into `scope["facts"]`,
+also its route where no router found it; with `untold` there the request is counted and not logged.
 """
 
 import time
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
@@ -28,13 +29,17 @@ SECONDS = Histogram(
 
 _requests, _seconds = cache(REQUESTS.labels), cache(SECONDS.labels)  # looking up a label costs more than counting
 _PROBES = frozenset({"/livez", "/readyz", "/metrics"})
+_NOT_TOLD = frozenset({"rate", "status", "refusal"})
+
+Note = Callable[[Scope, Mapping[str, Any]], None]
 
 
 class Frame:
-    """The outermost middleware of both apps."""
+    """The outermost middleware of both apps. `note` is told of each request once it was answered."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, note: Note | None = None) -> None:
         self._app = app
+        self._note = note
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; nothing it raises reaches the server."""
@@ -61,6 +66,8 @@ class Frame:
             if "status" not in facts:
                 await respond(UNEXPECTED)(scope, receive, send_framed)
         _tell(scope, facts, time.perf_counter() - started)
+        if self._note is not None:
+            self._note(scope, facts)
 
 
 def _add_rate(message: Message, rate: Rate | None) -> None:
@@ -87,6 +94,6 @@ def _tell(scope: Scope, facts: dict[str, Any], seconds: float) -> None:
     _seconds(route).observe(seconds)
     if route in _PROBES or "untold" in facts:
         return
-    told = {name: value for name, value in facts.items() if name not in {"rate", "status"}}
+    told = {name: value for name, value in facts.items() if name not in _NOT_TOLD}
     event = "request.answered" if "error" not in facts else "request.refused"
     fact(event, method=scope["method"], route=route, status=status, ms=round(seconds * 1000, 2), **told)

@@ -1,6 +1,5 @@
 """API keys: /api-keys in Resend's form. Needs the queue, not the database."""
 
-import asyncio
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -9,19 +8,18 @@ from fastapi import APIRouter, Depends, Request, Response
 from api import openapi
 from api.answer import json_response
 from api.auth import KeyGuard
-from api.errors import ApiError, invalid, missing, not_found
+from api.errors import ApiError, invalid, not_found
 from api.ids import ObjectId, parse_id
+from api.names import read_name
 from api.paging import page
 from api.present import timestamp
 from api.request import Body, decode, read
+from api.spreading import everywhere
 from outbox.domain_store import DomainStore
-from outbox.policy import REFRESH, ApiKey, Permission
+from outbox.policy import ApiKey, Permission
 from outbox.policy_store import PolicyStore
 
 LONGEST_NAME = 50
-# Other processes refresh their policy this often, so by the time its creator reads the answer a new key works
-# everywhere, and a deleted one nowhere.
-_SPREADS = 1.2 * REFRESH.total_seconds()
 
 
 class RenameRequest(Body):
@@ -42,14 +40,16 @@ def router(store: PolicyStore, domains: DomainStore, owner: KeyGuard) -> APIRout
     routes = APIRouter(prefix="/api-keys", tags=["api-keys"])
     Owner = Annotated[ApiKey, Depends(owner)]  # noqa: N806  (a type)
 
-    @routes.post("", status_code=201, responses=openapi.errors(400, 404, 422), openapi_extra=_body(NewKeyRequest))
+    @routes.post(
+        "", status_code=201, responses=openapi.errors(400, 404, 422), openapi_extra=openapi.body_of(NewKeyRequest)
+    )
     async def create_key(request: Request, _key: Owner) -> Response:
         """A new key. Its token is in this answer and nowhere else, ever."""
         wanted = read(NewKeyRequest, decode(await request.body()))
-        name, permission = _name(wanted.name), _permission(wanted.permission)
+        name, permission = read_name(wanted.name, longest=LONGEST_NAME), _permission(wanted.permission)
         domain = await _domain(domains, wanted.domain_id, permission)
         key, token = await store.create_key(name, permission=permission, domain=domain)
-        await asyncio.sleep(_SPREADS)
+        await everywhere()
         return json_response({"object": "api_key", "id": key.id, "token": token}, 201)
 
     @routes.get("", responses=openapi.errors(422), openapi_extra=openapi.PAGE)
@@ -59,12 +59,12 @@ def router(store: PolicyStore, domains: DomainStore, owner: KeyGuard) -> APIRout
         shown = page(request, keys[::-1], id_of=lambda key: key.id, shown=lambda key: _shown(key, used.get(key.id)))
         return json_response(shown)
 
-    @routes.patch("/{key_id}", responses=openapi.errors(400, 404, 422), openapi_extra=_body(RenameRequest))
+    @routes.patch("/{key_id}", responses=openapi.errors(400, 404, 422), openapi_extra=openapi.body_of(RenameRequest))
     async def rename_key(request: Request, key_id: ObjectId, _key: Owner) -> Response:
         """Give it another name."""
         wanted = read(RenameRequest, decode(await request.body()))
         key_id = parse_id(key_id)
-        if not await store.rename_key(key_id, _name(wanted.name)):
+        if not await store.rename_key(key_id, read_name(wanted.name, longest=LONGEST_NAME)):
             raise not_found("API key")
         return json_response({"object": "api_key", "id": key_id})
 
@@ -74,23 +74,10 @@ def router(store: PolicyStore, domains: DomainStore, owner: KeyGuard) -> APIRout
         key_id = parse_id(key_id)
         if not await store.revoke_key(key_id):
             raise not_found("API key")
-        await asyncio.sleep(_SPREADS)
+        await everywhere()
         return json_response({"object": "api_key", "id": key_id, "deleted": True})
 
     return routes
-
-
-def _body(shape: type[Body]) -> dict[str, Any]:
-    return openapi.body(shape.model_json_schema())
-
-
-def _name(written: str) -> str:
-    name = written.strip()
-    if not name:
-        raise missing("name")
-    if len(name) > LONGEST_NAME:
-        raise invalid(f"Invalid `name` field. It must not be longer than {LONGEST_NAME} characters.")
-    return name
 
 
 def _permission(written: str) -> Permission:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from starlette.concurrency import run_in_threadpool
 
-from api.errors import ApiError, invalid
+from api.errors import ApiError
+from api.paging import Window
+from api.queued import find_queued
 from history.errors import HistoryUnavailable
 from history.queries import History, Place
 from history.search import Search
@@ -17,22 +19,7 @@ from outbox.view import MessageView
 from runtime.clock import to_ms
 from runtime.connections import StoreError
 
-DEFAULT = 20
-_MOST = 100
 _MOST_SCANNED = 5_000  # messages of one millisecond that a cursor may have to skip in the outbox
-_BAD_LIMIT = invalid(
-    "The pagination limit must be a number between 1 and 100. "
-    "See https://resend.com/docs/pagination for more information."
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """Which page: `limit` messages, older than the cursor `after` or newer than the cursor `before`."""
-
-    limit: int = DEFAULT
-    after: str | None = None
-    before: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +29,6 @@ class Page:
     views: tuple[MessageView, ...]
     has_more: bool
     complete: bool
-
-
-def read_window(*, limit: str | None, after: str | None, before: str | None) -> Window:
-    """The query parameters of a list. Raises ApiError 422 in Resend's words."""
-    if after is not None and before is not None:
-        raise invalid("The `after` and `before` parameters cannot be used together.")
-    if limit is None:
-        return Window(DEFAULT, after, before)
-    if not limit.isascii() or not limit.isdigit() or len(limit) > len(str(_MOST)) or not 1 <= int(limit) <= _MOST:
-        raise _BAD_LIMIT
-    return Window(int(limit), after, before)
 
 
 class Listing:
@@ -88,10 +64,7 @@ class Listing:
     async def _locate(self, cursor: str | None) -> Place | None:
         if cursor is None:
             return None
-        try:
-            view = await self._outbox.find(cursor)
-        except StoreError:
-            view = None
+        view = await find_queued(self._outbox, cursor, content=False)
         if view is not None:
             return place_of(view)
         place = await run_in_threadpool(self._history.locate, cursor)

@@ -12,13 +12,12 @@ from api.errors import ApiError, invalid
 from api.forward import Forwarder
 from api.ids import EmailId, parse_id
 from api.present import OURS, EmailInFull, Reference, recipients, show
+from api.queued import find_queued
 from api.request import decode, read_reschedule
 from outbox.accept import Acceptor
 from outbox.policy import ApiKey
 from outbox.queue import Cancel, Outbox, Reschedule
-from outbox.view import MessageView
 from runtime import clock
-from runtime.connections import StoreError
 
 _SERVER_ERROR = 500
 _ENDED = ApiError(409, "validation_error", "The email cannot be cancelled: it has already been sent.")
@@ -33,10 +32,14 @@ def router(outbox: Outbox, forwarder: Forwarder, composer: Composer, owner: KeyG
     Owner = Annotated[ApiKey, Depends(owner)]  # noqa: N806  (a type)
 
     @routes.get("/emails/receiving", include_in_schema=False)
-    @routes.get("/emails/metrics", include_in_schema=False)
     async def not_here(_key: Owner) -> Response:
-        """Resend has more under /emails, and none of it is an id."""
+        """Resend has it under /emails, and it is not an id."""
         raise errors.NO_ENDPOINT
+
+    @routes.get("/emails/metrics", include_in_schema=False)
+    async def get_metrics(request: Request, _key: Owner) -> Response:
+        """Neither is this. The control API answers and documents it."""
+        return await forwarder.forward(request)
 
     @routes.get("/emails/{email_id}", responses={200: {"model": EmailInFull}, **openapi.errors(404, 422)})
     async def get_email(request: Request, email_id: EmailId, _key: Owner) -> Response:
@@ -77,19 +80,13 @@ class LiveMail:
             answer = None
         if answer is not None and answer.status_code < _SERVER_ERROR:
             return answer
-        view = await self._live(email_id)
+        view = await find_queued(self._outbox, email_id, content=True)
         if view is None:
             return answer or errors.respond(errors.unavailable())
         shown = await show(view) | {OURS: {"recipients": recipients(view), "timeline": None}}
         response = json_response(shown)
         response.headers[HISTORY] = "unavailable"
         return response
-
-    async def _live(self, email_id: str) -> MessageView | None:
-        try:
-            return await self._outbox.find(email_id, content=True)
-        except StoreError:
-            return None
 
     async def reschedule(self, request: Request, email_id: str) -> Response:
         """A new time for the message."""

@@ -7,6 +7,7 @@ from starlette.concurrency import run_in_threadpool
 
 from api import errors
 from api.present import OURS, show
+from api.queued import find_queued
 from api.timeline import told
 from history.errors import HistoryUnavailable
 from history.queries import History, TimelineEvent
@@ -14,7 +15,6 @@ from outbox.backlog import backlog
 from outbox.queue import Outbox
 from outbox.view import MessageView
 from runtime import clock
-from runtime.connections import StoreError
 from runtime.settings import Settings
 
 
@@ -35,7 +35,8 @@ class Lookup:
 
     async def view(self, email_id: str) -> MessageView:
         """The message with its content. Raises ApiError 404 only if it cannot exist."""
-        view = await self._live(email_id) or await run_in_threadpool(self._history.find, email_id)
+        view = await find_queued(self._outbox, email_id, content=True)
+        view = view or await run_in_threadpool(self._history.find, email_id)
         if view is None:
             await self._require_complete_history()
             raise errors.not_found("Email")
@@ -45,12 +46,6 @@ class Lookup:
         try:
             return await run_in_threadpool(self._history.events_of, email_id)
         except HistoryUnavailable:
-            return None
-
-    async def _live(self, email_id: str) -> MessageView | None:
-        try:
-            return await self._outbox.find(email_id, content=True)
-        except StoreError:  # the history may know it; if not, the next question to the queue ends in 503
             return None
 
     async def _require_complete_history(self) -> None:

@@ -35,14 +35,14 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": Problem, "description": _WORDS[status]} for status in (401, 429, 500, 503, *statuses)}
 
 
-def body(schema: dict[str, Any]) -> dict[str, Any]:
+def body(schema: dict[str, Any], *, required: bool = True) -> dict[str, Any]:
     """The `openapi_extra` of a route that reads its JSON body itself."""
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+    return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
 
 
-def body_of(shape: type[BaseModel]) -> dict[str, Any]:
+def body_of(shape: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
     """The same, from the shape that the handler reads it with."""
-    return body(shape.model_json_schema(ref_template=_REFERENCE))
+    return body(shape.model_json_schema(ref_template=_REFERENCE), required=required)
 
 
 def _header(name: str, schema: dict[str, Any]) -> dict[str, Any]:

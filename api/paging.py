@@ -1,18 +1,52 @@
-"""Pages of lists that are short enough to be read whole: the newest first, cursors are ids.
+"""Pages of lists, in Resend's words: the newest first, cursors are ids."""
 
-As in Resend, without a `limit` everything is on one page.
-"""
-
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from fastapi import Request
 
 from api.errors import invalid
 from api.ids import parse_id
-from api.listing import read_window
 
 Item = TypeVar("Item")
+
+DEFAULT = 20
+_MOST = 100
+_BAD_LIMIT = invalid(
+    "The pagination limit must be a number between 1 and 100. "
+    "See https://resend.com/docs/pagination for more information."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Which page: `limit` items, older than the cursor `after` or newer than the cursor `before`."""
+
+    limit: int = DEFAULT
+    after: str | None = None
+    before: str | None = None
+
+
+def window_of(request: Request, *, cursor: Callable[[str], str] = parse_id) -> Window:
+    """The window that the query asks for; `cursor` reads an id of the list's items. Raises ApiError 422."""
+    query = request.query_params
+    cursors = {name: cursor(query[name]) for name in ("after", "before") if name in query}
+    if len(cursors) > 1:
+        raise invalid("The `after` and `before` parameters cannot be used together.")
+    return Window(_limit(query["limit"]) if "limit" in query else DEFAULT, **cursors)
+
+
+def _limit(written: str) -> int:
+    is_number = written.isascii() and written.isdigit() and len(written) <= len(str(_MOST))
+    if not (is_number and 1 <= int(written) <= _MOST):
+        raise _BAD_LIMIT
+    return int(written)
+
+
+def listed(items: Iterable[Any], *, has_more: bool) -> dict[str, Any]:
+    """A page as Resend shows it."""
+    return {"object": "list", "has_more": has_more, "data": list(items)}
 
 
 def page(
@@ -22,15 +56,13 @@ def page(
     id_of: Callable[[Item], str],
     shown: Callable[[Item], Any],
     unasked: int | None = None,
-) -> Any:
-    """The page that the query asks for, as a list object. `items` are the newest first. Raises ApiError 422.
+) -> dict[str, Any]:
+    """The page that the query asks for of a list that is short enough to be read whole. Raises ApiError 422.
 
-    Without a `limit` there are `unasked` items on it, or all of them.
+    `items` are the newest first. As in Resend, without a `limit` all of them are on it, or `unasked`.
     """
-    query = request.query_params
-    cursors = {name: parse_id(query[name]) for name in ("after", "before") if name in query}
-    window = read_window(limit=query.get("limit"), after=cursors.get("after"), before=cursors.get("before"))
-    most = window.limit if "limit" in query else unasked or len(items)
+    window = window_of(request)
+    most = window.limit if "limit" in request.query_params else unasked or len(items)
     if window.after is not None:
         beyond = items[_place(items, window.after, id_of) + 1 :]
         kept = beyond[:most]
@@ -39,7 +71,7 @@ def page(
         kept = beyond[max(0, len(beyond) - most) :]
     else:
         beyond, kept = items, items[:most]
-    return {"object": "list", "has_more": len(beyond) > len(kept), "data": [shown(item) for item in kept]}
+    return listed(map(shown, kept), has_more=len(beyond) > len(kept))
 
 
 def _place(items: Sequence[Item], cursor: str, id_of: Callable[[Item], str]) -> int:

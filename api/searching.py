@@ -1,17 +1,14 @@
 """The query of GET /emails beyond Resend's: what to search for. Asks the history alone."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 
 from api.errors import invalid
+from api.instants import read_instant
 from api.openapi import SEARCH_WORDS
 from history.search import Search
 from outbox.states import LastEvent
 
 _LONGEST = 320  # octets of an address (RFC 3696 erratum 1690), and enough for words of a subject
-
-
-_FIRST_YEAR = 1971  # of RFC 196, the first of them about mail
 
 
 def read_search(query: Mapping[str, str]) -> Search | None:
@@ -29,8 +26,8 @@ def read_search(query: Mapping[str, str]) -> Search | None:
         subject=given.get("subject"),
         status=_status(given.get("status")),
         tag=_tag(given.get("tag")),
-        since=_instant("since", given.get("since")),
-        until=_instant("until", given.get("until")),
+        since=read_instant("since", given.get("since")),
+        until=read_instant("until", given.get("until")),
     )
 
 
@@ -48,19 +45,6 @@ def _tag(written: str | None) -> tuple[str, str | None] | None:
         return None
     name, colon, value = written.partition(":")
     return name, value if colon else None
-
-
-def _instant(word: str, written: str | None) -> datetime | None:
-    if written is None:
-        return None
-    try:
-        at = datetime.fromisoformat(written)
-        at = at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
-    except (ValueError, OverflowError) as wrong:
-        raise _refusal(word, "It must be an ISO 8601 date.") from wrong
-    if at.year < _FIRST_YEAR:
-        raise _refusal(word, f"There is no mail from before {_FIRST_YEAR}.")
-    return at
 
 
 def _refusal(word: str, why: str) -> Exception:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from redis.asyncio import Redis
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api import downloads, errors, live, openapi, probes
+from api import downloads, errors, live, logs, openapi, probes, shares
 from api.accepting import Intake, Mode
 from api.answer import json_response
 from api.app import new_app
@@ -19,11 +19,13 @@ from api.direct import Handler
 from api.fetching import Fetcher
 from api.forward import Forwarder
 from api.present import EmailList, Sent, SentBatch
+from api.request_keeper import RequestKeeper
 from outbox.accept import Acceptor
 from outbox.backlog import backlog
 from outbox.policy import ApiKey, Policy
 from outbox.queue import Outbox
 from outbox.ratelimit import RateLimiter
+from outbox.request_log import RequestLog
 from runtime import clock
 from runtime.outside import Outside
 from runtime.settings import Settings
@@ -39,6 +41,7 @@ def create_app(
     forwarder: Forwarder,
     ratelimiter: RateLimiter,
     outside: Outside,
+    keeper: RequestKeeper,
 ) -> FastAPI:
     """The app over parts that the caller starts and stops."""
     sender = KeyGuard(policy, ratelimiter, full_access=False)
@@ -47,11 +50,13 @@ def create_app(
     fetcher = Fetcher(outside, most=settings.max_message_bytes)
 
     sending, handlers = _sending(settings, Intake(settings, acceptor, composer, fetcher), sender)
-    app = new_app("Nightmail send API", settings, acceptor=acceptor, handlers=handlers)
+    app = new_app("Nightmail send API", settings, acceptor=acceptor, handlers=handlers, note=keeper.note)
     app.include_router(sending)
-    app.include_router(downloads.router(downloads.Addresses(settings), forwarder))
+    app.include_router(downloads.router(downloads.addresses(settings), forwarder))
+    app.include_router(shares.router(shares.addresses(settings), forwarder))
     app.include_router(live.router(outbox, forwarder, composer, owner, acceptor))
     app.include_router(_reading(settings, redis, forwarder, owner))
+    app.include_router(logs.router(RequestLog(redis, settings), owner))
     app.include_router(probes.router(settings, redis, ready=lambda: acceptor.can_append))
     app.router.default = _pass_on(forwarder, owner)
     openapi.document(app)

@@ -10,7 +10,7 @@ from api.answer import json_response
 from api.auth import KeyGuard
 from api.errors import invalid, not_found
 from api.ids import parse_id
-from api.listing import read_window
+from api.paging import listed, window_of
 from api.present import timestamp
 from api.request import Body, decode, read
 from outbox.policy import ApiKey
@@ -44,7 +44,9 @@ def router(suppressions: SuppressionList, owner: KeyGuard) -> APIRouter:
     routes = APIRouter(prefix="/suppressions", tags=["suppressions"])
     Owner = Annotated[ApiKey, Depends(owner)]  # noqa: N806  (a type)
 
-    @routes.post("", status_code=201, responses=openapi.errors(400, 422), openapi_extra=_body(SuppressRequest))
+    @routes.post(
+        "", status_code=201, responses=openapi.errors(400, 422), openapi_extra=openapi.body_of(SuppressRequest)
+    )
     async def add_suppression(request: Request, _key: Owner) -> Response:
         """Suppress an address. One that is suppressed already keeps its entry, which is the answer."""
         wanted = read(SuppressRequest, decode(await request.body()))
@@ -52,7 +54,10 @@ def router(suppressions: SuppressionList, owner: KeyGuard) -> APIRouter:
         return json_response(_reference(added), 201)
 
     @routes.post(
-        "/batch/add", status_code=201, responses=openapi.errors(400, 422), openapi_extra=_body(SuppressBatchRequest)
+        "/batch/add",
+        status_code=201,
+        responses=openapi.errors(400, 422),
+        openapi_extra=openapi.body_of(SuppressBatchRequest),
     )
     async def add_suppressions(request: Request, _key: Owner) -> Response:
         """Suppress up to a hundred addresses."""
@@ -61,7 +66,9 @@ def router(suppressions: SuppressionList, owner: KeyGuard) -> APIRouter:
         added = [await suppressions.add(address, now=clock.now()) for address in addresses]
         return json_response({"data": [_reference(each) for each in added]}, 201)
 
-    @routes.post("/batch/remove", responses=openapi.errors(400, 422), openapi_extra=_body(UnsuppressBatchRequest))
+    @routes.post(
+        "/batch/remove", responses=openapi.errors(400, 422), openapi_extra=openapi.body_of(UnsuppressBatchRequest)
+    )
     async def remove_suppressions(request: Request, _key: Owner) -> Response:
         """Let up to a hundred addresses get mail again. What is not on the list is left out of the answer."""
         names = _names(read(UnsuppressBatchRequest, decode(await request.body())))
@@ -71,15 +78,10 @@ def router(suppressions: SuppressionList, owner: KeyGuard) -> APIRouter:
     @routes.get("", responses=openapi.errors(422), openapi_extra=openapi.PAGE)
     async def list_suppressions(request: Request, _key: Owner) -> Response:
         """The list, the newest first, all of it or of one `origin`."""
-        query = request.query_params
-        cursors = {name: parse_id(query[name]) for name in ("after", "before") if name in query}
-        window = read_window(limit=query.get("limit"), after=cursors.get("after"), before=cursors.get("before"))
-        found = await suppressions.page(
-            limit=window.limit + 1, after=window.after, before=window.before, origin=_origin(query.get("origin"))
-        )
+        window, origin = window_of(request), _origin(request.query_params.get("origin"))
+        found = await suppressions.page(limit=window.limit + 1, after=window.after, before=window.before, origin=origin)
         kept = found[-window.limit :] if window.before else found[: window.limit]
-        has_more = len(found) > window.limit
-        return json_response({"object": "list", "has_more": has_more, "data": [_shown(each) for each in kept]})
+        return json_response(listed(map(_shown, kept), has_more=len(found) > window.limit))
 
     @routes.get("/{id_or_email}", responses=openapi.errors(404, 422))
     async def get_suppression(id_or_email: str, _key: Owner) -> Response:
@@ -98,10 +100,6 @@ def router(suppressions: SuppressionList, owner: KeyGuard) -> APIRouter:
         return json_response(_reference(removed) | {"deleted": True})
 
     return routes
-
-
-def _body(shape: type[Body]) -> dict[str, Any]:
-    return openapi.body(shape.model_json_schema())
 
 
 def _bounded(values: list[str], field: str) -> list[str]:

@@ -1,6 +1,5 @@
 """Templates: /templates in Resend's form. Needs the queue, not the database."""
 
-import asyncio
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,11 +14,12 @@ from api import openapi
 from api.answer import json_response
 from api.auth import KeyGuard
 from api.errors import invalid, missing, not_found
-from api.listing import DEFAULT
-from api.paging import page
+from api.names import read_name
+from api.paging import DEFAULT, page
 from api.present import timestamp
 from api.request import Body, OneOrMany, decode, read
-from outbox.policy import REFRESH, ApiKey
+from api.spreading import everywhere
+from outbox.policy import ApiKey
 from outbox.template import Template, Variable, Version
 from outbox.template_store import ROOM, AliasTaken, NoRoom, TemplateStore
 
@@ -32,7 +32,6 @@ _UUID_LIKE = re.compile(r"[0-9a-f-]{36}", re.IGNORECASE)  # it would be looked u
 _RESERVED = frozenset(
     {"FIRST_NAME", "LAST_NAME", "EMAIL", "UNSUBSCRIBE_URL", "RESEND_UNSUBSCRIBE_URL", "contact", "this"}
 )
-_SPREADS = 1.2 * REFRESH.total_seconds()  # until every process can send what was published
 
 
 class VariableRequest(Body):
@@ -63,10 +62,6 @@ class NewTemplateRequest(TemplateRequest):
     html: str
 
 
-_NEW = openapi.body_of(NewTemplateRequest)
-_CHANGE = openapi.body_of(TemplateRequest)
-
-
 def router(store: TemplateStore, owner: KeyGuard) -> APIRouter:
     """Create, list, get, change, publish, duplicate, delete. Ids in paths may be aliases."""
     routes = APIRouter(prefix="/templates", tags=["templates"])
@@ -80,7 +75,7 @@ def router(store: TemplateStore, owner: KeyGuard) -> APIRouter:
         wanted = read(NewTemplateRequest, decode(await request.body()))
         draft = _checked(Version(str(uuid4()), wanted.html, **_said(wanted)))
         with _refusals():
-            template = await store.create(_name(wanted.name), _alias(wanted.alias), draft)
+            template = await store.create(read_name(wanted.name, longest=_LONGEST_WORD), _alias(wanted.alias), draft)
         return _reference(template, 201)
 
     @routes.get("", responses=openapi.errors(422), openapi_extra=openapi.PAGE)
@@ -108,7 +103,7 @@ def router(store: TemplateStore, owner: KeyGuard) -> APIRouter:
     async def publish_template(template_id: str, _key: Owner) -> Response:
         """Let the draft be what is sent."""
         published = await store.publish(await _find(store, template_id))
-        await asyncio.sleep(_SPREADS)
+        await everywhere()
         return _reference(published)
 
     @routes.post("/{template_id}/duplicate", responses=openapi.errors(404, 422))
@@ -125,7 +120,7 @@ def router(store: TemplateStore, owner: KeyGuard) -> APIRouter:
         template = await _find(store, template_id)
         if not await store.remove(template):
             raise not_found("Template")
-        await asyncio.sleep(_SPREADS)
+        await everywhere()
         return json_response({"object": "template", "id": template.id, "deleted": True})
 
     return routes
@@ -152,7 +147,7 @@ def _refusals() -> Iterator[None]:
 def _change(wanted: TemplateRequest) -> Callable[[Template], Template]:
     """What the request makes of a template. Fields that it does not name stay; `null` takes one away."""
     said = _said(wanted) | ({"html": wanted.html} if wanted.html is not None else {})
-    own: dict[str, Any] = {"name": _name(wanted.name)} if wanted.name is not None else {}
+    own: dict[str, Any] = {"name": read_name(wanted.name, longest=_LONGEST_WORD)} if wanted.name is not None else {}
     own |= {"alias": _alias(wanted.alias)} if "alias" in wanted.model_fields_set else {}
     version_id = str(uuid4())
 
@@ -205,15 +200,6 @@ def _variable(wanted: VariableRequest) -> Variable:
     if wanted.fallback_value is not None and not variable.accepts(wanted.fallback_value):
         raise invalid(f"Invalid `variables` field. The `fallback_value` of `{wanted.key}` must be a `{wanted.type}`.")
     return variable
-
-
-def _name(written: str) -> str:
-    name = written.strip()
-    if not name:
-        raise missing("name")
-    if len(name) > _LONGEST_WORD:
-        raise invalid("Invalid `name` field. It is too long.")
-    return name
 
 
 def _alias(written: str | None) -> str | None:

@@ -14,8 +14,7 @@ from api.answer import json_response
 from api.auth import KeyGuard
 from api.errors import ApiError, invalid, not_found, unavailable
 from api.ids import ObjectId, parse_id
-from api.listing import read_window
-from api.paging import page
+from api.paging import listed, page, window_of
 from api.present import timestamp
 from api.request import Body, decode, read
 from outbox.policy import ApiKey
@@ -66,7 +65,9 @@ def router(webhooks: Webhooks, messages: WebhookQueue, owner: KeyGuard, *, reach
 def _endpoints(routes: APIRouter, endpoints: "_Endpoints", owner: KeyGuard) -> None:
     Owner = Annotated[ApiKey, Depends(owner)]  # noqa: N806  (a type)
 
-    @routes.post("", status_code=201, responses=openapi.errors(400, 422), openapi_extra=_body(NewWebhookRequest))
+    @routes.post(
+        "", status_code=201, responses=openapi.errors(400, 422), openapi_extra=openapi.body_of(NewWebhookRequest)
+    )
     async def create_webhook(request: Request, _key: Owner) -> Response:
         """A new endpoint, which is told all events from now on. The answer has its signing secret."""
         return json_response(await endpoints.create(read(NewWebhookRequest, decode(await request.body()))), 201)
@@ -81,7 +82,9 @@ def _endpoints(routes: APIRouter, endpoints: "_Endpoints", owner: KeyGuard) -> N
         """One endpoint, with its signing secret."""
         return json_response(await endpoints.show(parse_id(webhook_id)))
 
-    @routes.patch("/{webhook_id}", responses=openapi.errors(400, 404, 422), openapi_extra=_body(ChangeWebhookRequest))
+    @routes.patch(
+        "/{webhook_id}", responses=openapi.errors(400, 404, 422), openapi_extra=openapi.body_of(ChangeWebhookRequest)
+    )
     async def change_webhook(request: Request, webhook_id: ObjectId, _key: Owner) -> Response:
         """Other events, another URL, or disabled. One that is enabled again begins with what happens from then on."""
         wanted = read(ChangeWebhookRequest, decode(await request.body()))
@@ -178,11 +181,9 @@ def _told(routes: APIRouter, webhooks: Webhooks, messages: WebhookQueue, owner: 
     async def list_webhook_events(request: Request, webhook_id: ObjectId, _key: Owner) -> Response:
         """Its last messages, the newest first."""
         webhook = await find(webhooks, parse_id(webhook_id))
-        query = request.query_params
-        window = read_window(limit=query.get("limit"), after=query.get("after"), before=None)
+        window = window_of(request, cursor=str)
         found = await messages.page(webhook.id, limit=window.limit + 1, after=window.after)
-        data = [_summary(each) for each in found[: window.limit]]
-        return json_response({"object": "list", "has_more": len(found) > window.limit, "data": data})
+        return json_response(listed(map(_summary, found[: window.limit]), has_more=len(found) > window.limit))
 
     @routes.get("/{webhook_id}/events/{event_id}", responses=openapi.errors(404, 422))
     async def get_webhook_event(webhook_id: ObjectId, event_id: str, _key: Owner) -> Response:
@@ -204,12 +205,10 @@ def _told(routes: APIRouter, webhooks: Webhooks, messages: WebhookQueue, owner: 
         """The last attempts at a message, the newest first."""
         message = await _message(webhooks, messages, parse_id(webhook_id), event_id)
         found = await messages.attempts(parse_id(webhook_id), message.id)
-        query = request.query_params
-        window = read_window(limit=query.get("limit"), after=query.get("after"), before=None)
+        window = window_of(request, cursor=str)
         ids = [each.id for each in found]
         left = found[ids.index(window.after) + 1 if window.after in ids else 0 :]
-        data = [_attempt(each) for each in left[: window.limit]]
-        return json_response({"object": "list", "has_more": len(left) > window.limit, "data": data})
+        return json_response(listed(map(_attempt, left[: window.limit]), has_more=len(left) > window.limit))
 
 
 async def find(webhooks: Webhooks, webhook_id: str) -> Webhook:
@@ -226,10 +225,6 @@ async def _message(webhooks: Webhooks, messages: WebhookQueue, webhook_id: str, 
     if message is None:
         raise not_found("Webhook event")
     return message
-
-
-def _body(shape: type[Body]) -> dict[str, Any]:
-    return openapi.body(shape.model_json_schema())
 
 
 def _events(wanted: list[str]) -> tuple[str, ...]:

@@ -6,15 +6,21 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from history import tables
+from history.moves import Row
 from history.projection import Changes, Known, Projection, touched
+from history.tally import COUNTED, domain_of, slot_of
 from history.writes import insert, rows_of, update
+from outbox.events import Event
 from outbox.stream import Recorded
+from runtime.clock import from_ms
 from runtime.compression import compress
 
 _CHANGING_EMAIL = ("scheduled_at", "scheduled_number", "complained", "last_event")
 _CHANGING_RECIPIENT = (
     *("state", "number", "outcome", "outcome_number", "code", "status", "text", "updated_at", "ended_at"),
 )
+_KNOWN_EMAIL = ("id", "number", "reverse_path", *_CHANGING_EMAIL)
+_END = 253_402_300_800_000  # ms: the year 10000, which no datetime holds
 _CHANGING_POLICY = ("value", "number", "updated_at")
 
 
@@ -51,7 +57,7 @@ def _known(db: sa.Connection, batch: Sequence[Recorded]) -> Known:
     with_content = touched(recorded.event for recorded in batch if recorded.content is not None)
     emails, recipients, contents = tables.emails.c, tables.recipients.c, tables.contents.c
     known = Known()
-    for email in rows_of(db, emails.id, ids, [emails.id, *(emails[name] for name in _CHANGING_EMAIL)]):
+    for email in rows_of(db, emails.id, ids, [emails[name] for name in _KNOWN_EMAIL]):
         known.emails[email["id"]] = email
     for row in rows_of(db, recipients.email_id, ids, list(recipients)):
         known.recipients.setdefault(row["email_id"], {})[row["idx"]] = row
@@ -61,6 +67,7 @@ def _known(db: sa.Connection, batch: Sequence[Recorded]) -> Known:
         objects = tables.policy_objects.c
         for kind, name, number in db.execute(sa.select(objects.kind, objects.name, objects.number)):
             known.policy[kind, name] = number
+    known.counts = _counts(db, [recorded.event for recorded in batch], known)
     return known
 
 
@@ -68,6 +75,20 @@ def _numbers(db: sa.Connection, batch: Sequence[Recorded]) -> set[int]:
     """The numbers that are there, from the batch's first to its last."""
     number, asked = tables.events.c.number, [recorded.event.number for recorded in batch]
     return set(db.scalars(sa.select(number).where(number.between(min(asked), max(asked)))))
+
+
+def _counts(db: sa.Connection, events: Sequence[Event], known: Known) -> list[Row]:
+    """What is counted already of the quarters of an hour and the domains of these events."""
+    told = (event.fields.get("message") for event in events)
+    paths = {message.get("reverse_path") for message in told if isinstance(message, dict)}
+    paths |= {email["reverse_path"] for email in known.emails.values()}
+    instants = (event.fields.get("at") for event in events)
+    slots = {slot_of(from_ms(at)) for at in instants if isinstance(at, int) and 0 <= at < _END}
+    if not slots:
+        return []
+    counts = tables.email_counts.c
+    domains = list({domain_of(path) for path in paths if isinstance(path, str)})
+    return rows_of(db, counts.domain, domains, list(counts), within=(counts.slot, min(slots), max(slots)))
 
 
 def _write(db: sa.Connection, changes: Changes) -> None:
@@ -80,3 +101,5 @@ def _write(db: sa.Connection, changes: Changes) -> None:
     insert(db, tables.contents, [{"email_id": email_id, "raw": compress(raw)} for email_id, raw in contents])
     insert(db, tables.policy_objects, changes.policy_objects)
     update(db, tables.policy_objects, changes.changed_policy_objects, changing=_CHANGING_POLICY)
+    insert(db, tables.email_counts, changes.counts)
+    update(db, tables.email_counts, changes.changed_counts, changing=("number", *COUNTED))

@@ -3,12 +3,14 @@
 An event that cannot be read changes no row; it is kept as it is in `events` and named in `Changes.unreadable`.
 """
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from history.moves import Row, email_row, move, note_outcome, recipient_rows
+from history.tally import Tally, counted_as, domain_of
 from outbox.events import Event, Fields
 from outbox.message import Outcome
 from outbox.states import ENDED, State, last_event
@@ -20,13 +22,17 @@ _UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, IndexError, Over
 
 @dataclass(slots=True)
 class Known:
-    """What the tables hold of the messages in a batch: whole recipient rows, the columns of emails that can change."""
+    """What the tables hold of the messages in a batch: whole recipient rows, the columns of emails that can change.
+
+    `counts` are the rows of the hours of the batch.
+    """
 
     emails: dict[str, Row] = field(default_factory=dict)
     recipients: dict[str, dict[int, Row]] = field(default_factory=dict)
     events: set[int] = field(default_factory=set)  # their numbers
     contents: set[str] = field(default_factory=set)  # the ids of the messages whose contents are there
     policy: dict[tuple[str, str], int] = field(default_factory=dict)  # the event that set each object
+    counts: list[Row] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -41,6 +47,8 @@ class Changes:
     contents: dict[str, bytes] = field(default_factory=dict)
     policy_objects: list[Row] = field(default_factory=list)
     changed_policy_objects: list[Row] = field(default_factory=list)
+    counts: list[Row] = field(default_factory=list)
+    changed_counts: list[Row] = field(default_factory=list)
     unreadable: list[int] = field(default_factory=list)
 
 
@@ -61,6 +69,7 @@ class Projection:
         self._moved: dict[tuple[str, int], None] = {}
         self._new_policy: dict[tuple[str, str], Row] = {}
         self._changed_policy: dict[tuple[str, str], Row] = {}
+        self._tally = Tally(known.counts)
         self._folds = {
             "accepted": self._accepted,
             "attempted": self._attempted,
@@ -104,6 +113,8 @@ class Projection:
         self._changes.changed_recipients = [there[email_id][idx] for email_id, idx in changed]
         self._changes.policy_objects = list(self._new_policy.values())
         self._changes.changed_policy_objects = list(self._changed_policy.values())
+        self._changes.counts = self._tally.new()
+        self._changes.changed_counts = self._tally.changed()
         return self._changes
 
     def _conclude(self, email_id: str) -> None:
@@ -127,7 +138,12 @@ class Projection:
         if move(row, state, number=number, at=at):
             self._moved[email_id, row["idx"]] = None
 
-    def _accepted(self, number: int, fields: Fields, _at: datetime) -> None:
+    def _count(self, email_id: str, amounts: Mapping[str, int], *, number: int, at: datetime) -> None:
+        email = self._known.emails.get(email_id)
+        if email is not None:
+            self._tally.add(number, at, domain_of(email["reverse_path"]), amounts)
+
+    def _accepted(self, number: int, fields: Fields, at: datetime) -> None:
         message, email_id = fields["message"], fields["id"]
         if message["id"] != email_id:
             raise ValueError("an event of one message carries another")
@@ -141,10 +157,17 @@ class Projection:
             if row["idx"] not in there:
                 there[row["idx"]] = row
                 self._new_recipients[email_id, row["idx"]] = None
+        # The same message told by two events, as after a rebuild of the queue, is one. What waits for its time is sent
+        # with the first attempt.
+        held = self._known.emails[email_id]
+        if held["scheduled_at"] is None and held["number"] == number:
+            self._count(email_id, {"sent": len(rows)}, number=number, at=at)
 
     def _attempted(self, number: int, fields: Fields, at: datetime) -> None:
         outcomes = [_outcome(raw) for raw in fields["outcomes"]]
         recipients = self._recipients(fields["id"])
+        counted: Counter[str] = Counter()
+        sent = fields["number"] == 1 and self._is_scheduled(fields["id"])
         for outcome in outcomes:
             row = recipients.get(outcome.recipient)
             if row is None:
@@ -152,12 +175,20 @@ class Projection:
             if note_outcome(row, outcome, number=number):
                 self._moved[fields["id"], outcome.recipient] = None
             self._move(fields["id"], row, outcome.state, number=number, at=at)
+            if outcome.state not in ENDED or row["number"] == number:  # of two ends one stands
+                counted[counted_as(outcome)] += 1
+                counted["sent"] += sent and outcome.state is not State.SUPPRESSED
+        self._count(fields["id"], counted, number=number, at=at)
+
+    def _is_scheduled(self, email_id: str) -> bool:
+        return self._known.emails.get(email_id, {}).get("scheduled_at") is not None
 
     def _released(self, number: int, fields: Fields, at: datetime) -> None:
         self._move_delivery(State.QUEUED, number=number, fields=fields, at=at)
 
     def _held(self, number: int, fields: Fields, at: datetime) -> None:
         self._move_delivery(State.HELD, number=number, fields=fields, at=at)
+        self._count(fields["id"], {"failed": len(fields.get("recipients", ()))}, number=number, at=at)
 
     def _move_delivery(self, state: State, *, number: int, fields: Fields, at: datetime) -> None:
         """Move what has not ended of one delivery; `move` leaves the ended alone."""
@@ -178,11 +209,12 @@ class Projection:
             email.update(scheduled_at=scheduled_at, scheduled_number=number)
             self._changed[fields["id"]] = None
 
-    def _complained(self, _number: int, fields: Fields, _at: datetime) -> None:
+    def _complained(self, number: int, fields: Fields, at: datetime) -> None:
         email = self._known.emails.get(fields["id"])
         if email is not None and not email["complained"]:
             email["complained"] = True
             self._changed[fields["id"]] = None
+        self._count(fields["id"], {"complained": len(fields["recipients"])}, number=number, at=at)
 
     def _policy_changed(self, number: int, fields: Fields, at: datetime) -> None:
         place = kind, name = str(fields["object"]), str(fields["name"])

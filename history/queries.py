@@ -4,7 +4,7 @@ Every call answers, or raises HistoryUnavailable, within about `database_acquire
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from history.counting import Count, counts, counts_of
 from history.engine import Database, Gate, open_gate
 from history.errors import HistoryUnavailable
 from history.faults import words
@@ -97,6 +98,25 @@ class History:
     def events_of(self, email_id: str) -> list[TimelineEvent]:
         """What happened to an email, in order."""
         return self._ask(lambda db: _events_of(db, email_id))
+
+    def counts(
+        self,
+        since: datetime,
+        until: datetime,
+        *,
+        domains: Collection[str] | None = None,
+        by_time: bool = False,
+        by_domain: bool = False,
+        most: int = 1,
+    ) -> list[Count]:
+        """How many of what there were, of senders at all domains or at these; up to `most` rows of the breakdown."""
+        return self._ask(
+            lambda db: counts(db, since, until, domains=domains, by_time=by_time, by_domain=by_domain, most=most)
+        )
+
+    def counts_of(self, email_ids: Sequence[str]) -> list[Count]:
+        """What became of these emails."""
+        return self._ask(lambda db: counts_of(db, email_ids))
 
     def _ask(self, question: Callable[[sa.Connection], T]) -> T:
         """Answer in time or raise HistoryUnavailable; after a failure, only one question per half second is tried."""

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.types import TypeDecorator
 
 from history.guards import refuse_drop_all
+from history.tally import COUNTED
 from runtime.clock import from_ms, to_ms
 
 # Ids and states compare byte by byte everywhere, as in Python and Redis; a locale would skip the hyphens of a UUID.
@@ -146,4 +147,14 @@ policy_objects = sa.Table(
     sa.Column("value", Json),  # null: removed
     sa.Column("number", Number, nullable=False),
     sa.Column("updated_at", Instant, nullable=False),
+)
+
+# Read instead of emails and recipients where only numbers are asked for.
+email_counts = sa.Table(
+    "email_counts",
+    metadata,
+    sa.Column("slot", Instant, primary_key=True),  # beginning of a quarter of an hour
+    sa.Column("domain", Word, primary_key=True),  # of the envelope sender
+    sa.Column("number", Number, nullable=False),  # the last event that is counted
+    *(sa.Column(name, Number, nullable=False) for name in COUNTED),
 )

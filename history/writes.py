@@ -21,11 +21,20 @@ _DOCUMENT = "document"
 
 
 def rows_of(
-    db: sa.Connection, key: sa.Column[str], keys: Sequence[str], columns: Sequence[sa.Column[Any]]
+    db: sa.Connection,
+    key: sa.Column[str],
+    keys: Sequence[str],
+    columns: Sequence[sa.Column[Any]],
+    *,
+    within: tuple[sa.Column[Any], Any, Any] | None = None,
 ) -> list[Row]:
-    """These columns of the rows whose `key` is one of `keys`."""
+    """These columns of the rows whose `key` is one of `keys`, and whose value lies `within` (a column, from, to)."""
     names = [str(column.name) for column in columns]
-    found = db.execute(_selection(db.dialect.name, key, tuple(columns)), {_DOCUMENT: to_json(keys)})
+    selection = _selection(db.dialect.name, key, tuple(columns))
+    if within:
+        column, least, most = within
+        selection = selection.where(column.between(least, most))
+    found = db.execute(selection, {_DOCUMENT: to_json(keys)})
     return [dict(zip(names, row, strict=True)) for row in found]
 
 

@@ -59,7 +59,7 @@ class DkimKey:
             selector=fields["selector"],
             algorithm=Algorithm(fields["algorithm"]),
             public=fields["public"],
-            sealed=fields["sealed"],
+            sealed=fields.get("sealed", ""),  # an event shows none
             created_at=from_ms(fields["created_at"]),
             seen_at=from_ms(fields["seen_at"]) if fields["seen_at"] else None,
         )

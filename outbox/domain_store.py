@@ -7,6 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 from outbox.dkim_key import make_keys
+from outbox.policy_snapshot import without_secrets
 from outbox.policy_store import PolicyStore
 from outbox.sender_domain import Found, Hosts, SenderDomain
 from runtime import clock
@@ -41,7 +42,7 @@ class DomainStore:
                 raise DomainTaken(name)
             return domain.to_dict(self.hosts) | _own_word(value)
 
-        made = await self._store.change(KIND, name, create)
+        made = await self._store.change(KIND, name, create, made=True)
         return SenderDomain.from_dict(made or {})
 
     async def all(self) -> list[SenderDomain]:
@@ -74,7 +75,8 @@ class DomainStore:
 
     async def remove(self, domain: SenderDomain) -> bool:
         """Take it away with its keys. False: it was gone."""
-        return await self._store.remove(KIND, domain.name)
+        was = without_secrets(domain.to_dict(self.hosts))
+        return await self._store.remove(KIND, domain.name, was=was)
 
     async def change(self, domain: SenderDomain, make: Callable[[SenderDomain], SenderDomain]) -> SenderDomain | None:
         """Set what `make` says of the domain as it is now."""

@@ -85,9 +85,12 @@ def cancelled(message_id: str, *, at: datetime) -> bytes:
     return _encode("cancelled", at, message_id)
 
 
-def policy_changed(kind: str, name: str, value: Fields | None, *, at: datetime) -> bytes:
-    """A policy object (API key, domain, ...) was set, or removed when `value` is None. Holds no secret."""
-    return _encode("policy_changed", at, "", object=kind, name=name, value=value)
+def policy_changed(kind: str, name: str, value: Fields | None, *, at: datetime, **more: Any) -> bytes:
+    """A policy object (API key, domain, ...) was set, or removed when `value` is None. Holds no secret.
+
+    Of a domain it also says whether it is `made` by this; of what is removed, what it `was`.
+    """
+    return _encode("policy_changed", at, "", object=kind, name=name, value=value, **more)
 
 
 def rebuilt(after: int, generation: str, *, at: datetime) -> bytes:

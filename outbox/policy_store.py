@@ -105,23 +105,25 @@ class PolicyStore:
         event = events.policy_changed(kind, name, shown or without_secrets(value), at=self._now())
         await self._scripts.call("policy", f"{kind}/{name}", orjson.dumps(value), event)
 
-    async def remove(self, kind: str, name: str) -> bool:
-        """Take an object away. False: there was none."""
-        event = events.policy_changed(kind, name, None, at=self._now())
+    async def remove(self, kind: str, name: str, **more: Any) -> bool:
+        """Take an object away. False: there was none. `more`: for the event."""
+        event = events.policy_changed(kind, name, None, at=self._now(), **more)
         return bool(await self._scripts.call("policy", f"{kind}/{name}", "", event))
 
-    async def change(self, kind: str, name: str, make: Callable[[Value | None], Value | None]) -> Value | None:
+    async def change(
+        self, kind: str, name: str, make: Callable[[Value | None], Value | None], **more: Any
+    ) -> Value | None:
         """Set an object to what `make` says of the present one, and give that; None from `make` leaves it alone.
 
         `make` is called again when somebody else changed the object meanwhile, so that no change undoes another.
-        Raises Unavailable when too many change it at once.
+        Raises Unavailable when too many change it at once. `more`: for the event.
         """
         for _ in range(_TRIES):
             raw: Any = await self._redis.hget(f"{self._scripts.prefix}:policy", f"{kind}/{name}")
             value = make(None if raw is None else orjson.loads(raw))
             if value is None:
                 return None
-            event = events.policy_changed(kind, name, without_secrets(value), at=self._now())
+            event = events.policy_changed(kind, name, without_secrets(value), at=self._now(), **more)
             octets = orjson.dumps(value)
             if octets == raw or await self._scripts.call("policy", f"{kind}/{name}", octets, event, raw or b"") == 1:
                 return value

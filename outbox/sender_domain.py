@@ -63,6 +63,18 @@ class Record:
         """Its name among the checks of the domain."""
         return f"{self.type} {self.name}"
 
+    def shown(self) -> dict[str, Any]:
+        """In Resend's form."""
+        shown = {
+            "record": "DKIM" if "_domainkey" in self.name else "SPF",
+            "name": self.name,
+            "type": self.type,
+            "ttl": "Auto",
+            "status": self.status,
+            "value": self.value,
+        }
+        return shown if self.priority is None else shown | {"priority": self.priority}
+
     def full_name(self, domain: str) -> str:
         """The whole name in the DNS."""
         return domain if self.name == "@" else f"{self.name}.{domain}"

@@ -209,6 +209,9 @@ class Settings(BaseSettings):
         timedelta(days=7), description="Least age at which a journal segment is deleted, once all its mail has ended."
     )
     recorder_batch: Positive = Field(1000, description="Most events in one database transaction.")
+    request_log_keep: Positive = Field(
+        10_000, description="Requests to the API kept in the queue for GET /logs; sends that were taken are not."
+    )
     stream_keep: Positive = Field(10_000, description="Archived events kept in the queue for a quick catch-up.")
     blob_url: str = Field(
         "",

@@ -11,6 +11,7 @@ from outbox.errors import Gap, ObjectsUnavailable
 from outbox.events import Event
 from outbox.ids import new_id
 from outbox.message import Message
+from outbox.sender_domain import Hosts
 from outbox.webhook import Webhook, Webhooks
 from outbox.webhook_queue import HookAttempt, HookClaim, Payload, Sight, WebhookQueue
 from runtime.clock import ms_of
@@ -59,6 +60,7 @@ class WebhookLane:
         self.webhook = webhook
         self._parts = parts
         self._posts: set[asyncio.Task[None]] = set()
+        self._hosts = Hosts.from_settings(parts.settings)
         self._lease_ms = ms_of(parts.settings.webhook_timeout + _MARGIN)
 
     async def run(self) -> None:
@@ -93,7 +95,8 @@ class WebhookLane:
             return await self._skip(gap, seen)
         if not told:
             return False
-        wanted = [p for event, message in told for p in _payloads(event, message) if self.webhook.wants(p.type)]
+        every = (payload for event, message in told for payload in _payloads(event, message, self._hosts))
+        wanted = [payload for payload in every if self.webhook.wants(payload.type)]
         await self._put(wanted, seen.place, until=told[-1][0].number)
         return True
 
@@ -169,10 +172,10 @@ class WebhookLane:
             log.error("webhook.disabled", webhook=webhook.id, endpoint=webhook.endpoint, since=since.isoformat())
 
 
-def _payloads(event: Event, message: Message | None) -> list[Payload]:
+def _payloads(event: Event, message: Message | None, hosts: Hosts) -> list[Payload]:
     """What is told of an event; nothing of one that cannot be read, or it would stop all that follow."""
     try:
-        return payloads(event, message)
+        return payloads(event, message, hosts)
     except _UNREADABLE as error:
         log.error("webhook.event_unreadable", number=event.number, kind=event.kind, error=repr(error))
         return []

@@ -12,10 +12,12 @@ from typing import Any
 
 import orjson
 
+from outbox import domain_store, suppression
+from outbox.bounces import bounce_of
 from outbox.events import Event, Fields
 from outbox.message import Message
+from outbox.sender_domain import Hosts, SenderDomain
 from outbox.states import State
-from outbox.suppression import KIND as SUPPRESSION
 from outbox.suppression import Origin
 from outbox.webhook_queue import Payload
 from runtime.clock import from_ms
@@ -29,15 +31,6 @@ _WORDS = {
 }
 _WHY = re.compile(r"\((\w+)\)$")
 _REASONS = {Origin.BOUNCE: "previous_bounce", Origin.COMPLAINT: "previous_complaint", Origin.MANUAL: "manual"}
-_EXPIRED = "4.4.7"
-# RFC 3463 subject and detail -> (Amazon's, and so Resend's, type and sub-type of a bounce).
-_BOUNCES = {
-    "2.2": ("Transient", "MailboxFull"),
-    "2.3": ("Transient", "MessageTooLarge"),
-    "3.4": ("Transient", "MessageTooLarge"),
-    "6.0": ("Transient", "ContentRejected"),
-    "7.1": ("Permanent", "General"),
-}
 
 Told = tuple[str, int | None, Fields]  # type, recipient, what the type adds
 
@@ -47,11 +40,11 @@ def needs_message(event: Event) -> bool:
     return event.kind in _NEEDS_MESSAGE
 
 
-def payloads(event: Event, message: Message | None) -> list[Payload]:
-    """What webhooks get of the event; nothing for most kinds that Resend does not know."""
+def payloads(event: Event, message: Message | None, hosts: Hosts) -> list[Payload]:
+    """What webhooks get of the event; nothing for most kinds that Resend does not know. `hosts`: for domains."""
     at = from_ms(event.fields["at"])
     if event.kind == "policy_changed":
-        return [_payload(kind, at, data, data["email"]) for kind, data in _policy(event.fields, at)]
+        return [_payload(kind, at, data, event.fields["name"]) for kind, data in _policy(event.fields, at, hosts)]
     if message is None:
         return []
     return [
@@ -95,9 +88,7 @@ def _is_later(message: Message) -> bool:
 
 
 def _bounce(outcome: Fields) -> Fields:
-    status = str(outcome["status"])
-    kind = "Transient" if status == _EXPIRED else "Permanent" if status.startswith("5") else "Undetermined"
-    kind, sub_type = _BOUNCES.get(status.partition(".")[2], (kind, "General"))
+    kind, sub_type = bounce_of(str(outcome["status"]))
     return {"message": outcome["text"], "type": kind, "subType": sub_type, "diagnosticCode": _diagnostic(outcome)}
 
 
@@ -129,14 +120,38 @@ def _data(message: Message, recipient: int | None) -> Fields:
     return data | {"tags": dict(message.tags)} if message.tags else data
 
 
-def _policy(fields: Fields, at: datetime) -> Iterator[tuple[str, Fields]]:
-    if fields["object"] != SUPPRESSION:
+def _policy(fields: Fields, at: datetime, hosts: Hosts) -> Iterator[tuple[str, Fields]]:
+    match fields["object"]:
+        case domain_store.KIND:
+            yield from _domain(fields, hosts)
+        case suppression.KIND:
+            yield _suppression(fields, at)
+
+
+def _domain(fields: Fields, hosts: Hosts) -> Iterator[tuple[str, Fields]]:
+    """Nothing of a name that the operator merely allowed or denied."""
+    value = fields["value"] or fields.get("was") or {}
+    if "id" not in value:
         return
-    value = fields["value"] or {}
-    created_at = from_ms(value["created_at"]) if value else at
-    data = {name: value.get(name) for name in ("id", "origin", "source_id")}
+    domain = SenderDomain.from_dict(value)
+    data = {
+        "id": domain.id,
+        "name": domain.name,
+        "status": domain.status(hosts),
+        "created_at": _instant(domain.created_at),
+        "region": domain.region,
+        "records": [record.shown() for record in domain.records(hosts)],
+    }
+    happened = "deleted" if fields["value"] is None else "created" if fields.get("made") else "updated"
+    yield f"domain.{happened}", data
+
+
+def _suppression(fields: Fields, at: datetime) -> tuple[str, Fields]:
+    entry = fields["value"] or fields.get("was") or {}
+    created_at = from_ms(entry["created_at"]) if entry else at
+    data = {name: entry.get(name) for name in ("id", "origin", "source_id")}
     data |= {"email": fields["name"], "created_at": _instant(created_at)}
-    yield ("suppression.added" if value else "suppression.removed"), data
+    return ("suppression.added" if fields["value"] else "suppression.removed"), data
 
 
 def _payload(kind: str, at: datetime, data: Fields, of: str) -> Payload:

@@ -2,10 +2,12 @@
 
 from api import doorkeeper
 from api.forward import Forwarder
+from api.request_keeper import RequestKeeper
 from api.send import create_app
 from nightmail.roles.accepting import accepting
 from nightmail.serving import run as run_loop
 from nightmail.serving import serve_http, stop_signal
+from outbox.request_log import RequestLog
 from runtime.outside import Outside
 from runtime.settings import Settings
 
@@ -19,7 +21,7 @@ async def _serve(settings: Settings) -> None:
     stopping = stop_signal()
     forwarder = Forwarder(settings)
     outside = Outside(settings.reachable_networks)
-    async with accepting(settings, "api") as parts:
+    async with accepting(settings, "api") as parts, RequestKeeper(RequestLog(parts.redis, settings)) as keeper:
         app = create_app(
             settings,
             acceptor=parts.acceptor,
@@ -29,6 +31,7 @@ async def _serve(settings: Settings) -> None:
             forwarder=forwarder,
             ratelimiter=parts.ratelimiter,
             outside=outside,
+            keeper=keeper,
         )
         shared = settings.api_processes > 1
         await serve_http(

@@ -80,16 +80,17 @@ local function record(id, event)
   return number
 end
 
-local function tell_suppression(address, value, at)
-  local event = string.format('{"kind":"policy_changed","at":%s,"id":"","object":"suppression","name":%s,"value":%s}',
-    at, cjson.encode(address), value)
+local function tell_suppression(address, value, at, was) -- `was`: what is taken off, else 'null'
+  local event = string.format(
+    '{"kind":"policy_changed","at":%s,"id":"","object":"suppression","name":%s,"value":%s,"was":%s}',
+    at, cjson.encode(address), value, was)
   redis.call('SET', key('suppressedlast'), record('', event))
 end
 
 local function suppress(address, value, at) -- unless it is suppressed already
   if redis.call('HSETNX', key('suppressed'), address, value) == 0 then return end
   redis.call('ZADD', key('suppressions'), 0, string.match(value, '"id":"([^"]+)"') .. ':' .. address)
-  tell_suppression(address, value, at)
+  tell_suppression(address, value, at, 'null')
 end
 
 local function addresses(meta, lane, recipients) -- as outbox/suppression.py normalises them; recipients "0,1"

@@ -3,5 +3,5 @@ local value = redis.call('HGET', key('suppressed'), ARGV[1])
 if not value or string.match(value, '"id":"([^"]+)"') ~= ARGV[2] then return 0 end
 redis.call('HDEL', key('suppressed'), ARGV[1])
 redis.call('ZREM', key('suppressions'), ARGV[2] .. ':' .. ARGV[1])
-tell_suppression(ARGV[1], 'null', ARGV[3])
+tell_suppression(ARGV[1], 'null', ARGV[3], value)
 return 1

@@ -43,6 +43,8 @@ async def test_the_life_of_a_domain(api):
     assert rsa["value"].startswith("v=DKIM1; k=rsa; p=MII")
     assert ed25519["value"].startswith("v=DKIM1; k=ed25519; p=")
     assert rsa["name"].endswith("._domainkey")
+    (advice,) = made["nightmail"]["advice"]
+    assert (advice["name"], advice["value"]) == ("_dmarc", "v=DMARC1; p=none;")
 
     got = await api.sdk(resend.Domains.get, made["id"])
     assert {**got} | {"object": "domain"} == {**made} | {"object": "domain"} | _headers(got)
@@ -57,6 +59,18 @@ async def test_the_life_of_a_domain(api):
     assert "records" not in listed["data"][0]
     assert await _body(api, resend.Domains.remove, made["id"]) == {**_reference(made), "deleted": True}
     assert await refused(api, resend.Domains.get, made["id"]) == (404, "not_found", "Domain not found")
+
+
+async def test_there_is_nobody_to_claim_a_domain_from(api):
+    """The SDK hears what to do instead."""
+    made = await api.sdk(resend.Domains.create, {"name": "acme.test"})
+    registered = (409, "validation_error", "The acme.test domain is registered here already.")
+    assert await refused(api, resend.Domains.Claims.create, {"name": "Acme.test"}) == registered
+    status, name, message = await refused(api, resend.Domains.Claims.create, {"name": "other.test"})
+    assert (status, name, "POST /domains" in message) == (404, "not_found", True)
+    for call in (resend.Domains.Claims.get, resend.Domains.Claims.verify):
+        assert await refused(api, call, made["id"]) == (404, "not_found", "Domain claim not found")
+        assert await refused(api, call, made["id"][:-4] + "0000") == (404, "not_found", "Domain not found")
 
 
 def _headers(answer):

@@ -4,7 +4,7 @@ import httpx
 import pytest
 import resend
 
-from api.downloads import LIFE, Addresses
+from api.downloads import LIFE, addresses
 from api.errors import ApiError
 from outbox.content import files
 from runtime.networks import parse_networks
@@ -60,15 +60,15 @@ async def test_what_is_not_there(api):
 def test_addresses_expire(settings):
     """After an hour the address is worth nothing, and it cannot be given a longer life."""
     clock = [1_000_000.0]
-    addresses = Addresses(settings, now=lambda: clock[0])
-    url, expires = addresses.of("email", "file")
+    signed = addresses(settings, now=lambda: clock[0])
+    url, expires = signed.of("email", "file", life=LIFE)
     signature = url.rpartition("/")[2]
-    addresses.check("email", "file", str(expires), signature)
+    signed.check("email", "file", expires=str(expires), signature=signature)
     with pytest.raises(ApiError):
-        addresses.check("email", "file", str(expires + 60), signature)
+        signed.check("email", "file", expires=str(expires + 60), signature=signature)
     clock[0] += LIFE.total_seconds() + 1
     with pytest.raises(ApiError):
-        addresses.check("email", "file", str(expires), signature)
+        signed.check("email", "file", expires=str(expires), signature=signature)
 
 
 async def test_files_by_url(settings):

@@ -111,6 +111,27 @@ async def test_each_recipient_is_told(api, receiver):
     assert len({request.headers["svix-id"] for request in receiver.requests}) == 7
 
 
+async def test_changes_of_domains_and_suppressions_are_told(api, receiver):
+    """What was made, changed or taken away, as it then was, without a secret."""
+    happenings = ["domain.created", "domain.updated", "domain.deleted", "suppression.added", "suppression.removed"]
+    _, secret = await create(api, receiver, happenings)
+    domain = await api.sdk(resend.Domains.create, {"name": "told.test"})
+    await api.sdk(resend.Domains.verify, domain["id"])
+    await api.sdk(resend.Domains.remove, domain["id"])
+    entry = await api.sdk(resend.Suppressions.add, {"email": "ann@one.test"})
+    await api.sdk(resend.Suppressions.remove, entry["id"])
+    await api.store.set_domain("allowed.test", verified=True)
+    async with telling(api.settings):
+        await until(lambda: len(receiver.requests) == 5)
+    told = {payload["type"]: payload["data"] for payload in (verified(r, secret) for r in receiver.requests)}
+    assert {kind: data["id"] for kind, data in told.items()} == dict.fromkeys(
+        happenings[:3], domain["id"]
+    ) | dict.fromkeys(happenings[3:], entry["id"])
+    assert [told[kind]["status"] for kind in happenings[:3]] == ["not_started", "pending", "pending"]
+    assert told["domain.created"]["records"] == domain["records"]
+    assert all(b"sealed" not in request.body for request in receiver.requests)
+
+
 async def test_the_sdk_surface(api, receiver):
     """Create, get, list, update, remove, in the SDK's own types; errors name the field."""
     webhook_id, secret = await create(api, receiver)

@@ -41,6 +41,35 @@ def test_domains(sdk):
     assert sdk.answer("domains.get", made["id"])["error"]["name"] == "not_found"
 
 
+def test_claims(sdk):
+    """There is nobody to claim a domain from, and the SDK hears it as an error that it knows."""
+    assert sdk.answer("domains.claims.create", {"name": "claimed.test"})["error"]["name"] == "not_found"
+
+
+def test_numbers_and_requests(sdk):
+    """What was sent is counted, by day too, and a request that was refused can be looked at."""
+    options = {"metrics": ["sent", "delivery_rate"], "dimensions": ["period"], "granularity": "hourly"}
+    before = sdk("emails.metrics", options)["totals"]["sent"]
+    sdk("emails.send", MAIL)
+    until_sync(lambda: sdk("emails.metrics", options)["totals"]["sent"] > before)
+    assert sdk("usage.get")["emails"]["daily"]["sent"] > before
+    assert sdk.answer("emails.send", MAIL | {"from": "Acme"})["error"]["name"] == "validation_error"
+    until_sync(lambda: ("/emails", 422) in [_request(one) for one in sdk("logs.list")["data"]])
+    refused = next(one for one in sdk("logs.list")["data"] if _request(one) == ("/emails", 422))
+    assert sdk("logs.get", refused["id"])["response_body"]["name"] == "validation_error"
+
+
+def _request(logged):
+    return logged["endpoint"], logged["response_status"]
+
+
+def test_sharing(sdk):
+    """A message is shown under the address that is given for it."""
+    sent = sdk("emails.send", MAIL | {"subject": "For all to see"})
+    shared = sdk("emails.share", sent["id"], {"expiresIn": "2 hours"})
+    assert "For all to see" in httpx.get(shared["url"], trust_env=False).text
+
+
 def test_templates(sdk, stack):
     """A template is drafted, published, sent, duplicated and removed."""
     variables = [{"key": "NAME", "type": "string", "fallbackValue": "you"}]

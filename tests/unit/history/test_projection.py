@@ -149,4 +149,5 @@ def test_what_is_known_already_changes_nothing():
         for recorded in log.records:
             projection.apply(Event(recorded.event.number, recorded.event.fields), recorded.content)
         changes = projection.changes()
+        known.counts = known.counts or changes.counts
     assert changes == Changes()

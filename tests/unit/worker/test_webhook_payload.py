@@ -6,18 +6,20 @@ import pytest
 from outbox import events
 from outbox.events import Event
 from outbox.message import Attempt, Claim, Outcome
+from outbox.sender_domain import Hosts
 from outbox.states import State
 from runtime.clock import to_ms
 from tests.fixtures.mail import NOON, a_message
 from worker.webhook_payload import payloads
 
 MAIL = a_message("ann@one.test", "bob@one.test", tags=(("kind", "welcome"),), message_id_header="<1@ours.test>")
+HOSTS = Hosts("a:ours.test", "")
 LATER = a_message("ann@one.test", scheduled_at=NOON.replace(hour=13))
 
 
 def told(raw, message=MAIL):
     """(type, data) of what is made of an event."""
-    found = payloads(Event(1, orjson.loads(raw)), message)
+    found = payloads(Event(1, orjson.loads(raw)), message, HOSTS)
     bodies = [orjson.loads(payload.body) for payload in found]
     assert [payload.type for payload in found] == [body["type"] for body in bodies]
     assert {body["created_at"] for body in bodies} <= {"2026-03-01T12:00:00.000Z"}
@@ -100,7 +102,7 @@ def test_complaints_and_held_mail():
 
 
 def test_the_suppression_list():
-    """Added with its origin; removed with what is known then."""
+    """Added with its origin; removed as it was, where the event knows that."""
     value = {"id": "17", "origin": "bounce", "source_id": "m1", "created_at": to_ms(NOON)}
     ((name, data),) = told(events.policy_changed("suppression", "ann@one.test", value, at=NOON))
     assert (name, data) == (
@@ -109,15 +111,17 @@ def test_the_suppression_list():
     )
     ((name, data),) = told(events.policy_changed("suppression", "ann@one.test", None, at=NOON))
     assert (name, data["email"]) == ("suppression.removed", "ann@one.test")
+    ((name, data),) = told(events.policy_changed("suppression", "ann@one.test", None, at=NOON, was=value))
+    assert (name, data["id"], data["origin"]) == ("suppression.removed", "17", "bounce")
     assert told(events.policy_changed("api_key", "k", {"name": "x"}, at=NOON)) == []
 
 
 def test_an_event_told_again_makes_the_same_message():
     """Under another number, after a rebuild; another recipient's or another time's is another."""
     raw = orjson.loads(attempted(Outcome(0, State.DELIVERED, 250), Outcome(1, State.DELIVERED, 250)))
-    first = [p.id for p in payloads(Event(7, raw), MAIL)]
-    assert [p.id for p in payloads(Event(200_001, raw | {"restored": True}), MAIL)] == first
-    later = [p.id for p in payloads(Event(8, raw | {"at": raw["at"] + 1}), MAIL)]
+    first = [p.id for p in payloads(Event(7, raw), MAIL, HOSTS)]
+    assert [p.id for p in payloads(Event(200_001, raw | {"restored": True}), MAIL, HOSTS)] == first
+    later = [p.id for p in payloads(Event(8, raw | {"at": raw["at"] + 1}), MAIL, HOSTS)]
     assert len({*first, *later}) == 4
     assert all(message_id.startswith("msg_") for message_id in first)
 
