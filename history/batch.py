@@ -11,7 +11,7 @@ from history.writes import insert, rows_of, update
 from outbox.stream import Recorded
 from runtime.compression import compress
 
-_CHANGING_EMAIL = ("scheduled_at", "scheduled_number", "complained", "last_event")
+_CHANGING_EMAIL = ("scheduled_at", "scheduled_number", "complained", "reaction", "last_event")
 _CHANGING_RECIPIENT = (
     *("state", "number", "outcome", "outcome_number", "code", "status", "text", "updated_at", "ended_at"),
 )

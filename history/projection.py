@@ -11,7 +11,7 @@ from typing import Any
 from history.moves import Row, email_row, move, note_outcome, recipient_rows
 from outbox.events import Event, Fields
 from outbox.message import Outcome
-from outbox.states import ENDED, State, last_event
+from outbox.states import ENDED, Reaction, State, last_event
 from runtime.clock import from_ms
 
 _ENVELOPE = ("kind", "at", "id")
@@ -70,6 +70,8 @@ class Projection:
             "cancelled": self._cancelled,
             "rescheduled": self._rescheduled,
             "complained": self._complained,
+            "opened": self._reacted,
+            "clicked": self._reacted,
             "policy_changed": self._policy_changed,
         }
 
@@ -112,7 +114,7 @@ class Projection:
         if email is None:  # only its recipients are known: an older, torn backup
             return
         states = [row["state"] for row in self._known.recipients.get(email_id, {}).values()]
-        word = last_event(states, complained=email["complained"])
+        word = last_event(states, complained=email["complained"], reaction=email["reaction"])
         changed = email_id in self._changed or word != email["last_event"]
         email["last_event"] = word
         if email_id in self._new:
@@ -182,6 +184,13 @@ class Projection:
         email = self._known.emails.get(fields["id"])
         if email is not None and not email["complained"]:
             email["complained"] = True
+            self._changed[fields["id"]] = None
+
+    def _reacted(self, _number: int, fields: Fields, _at: datetime) -> None:
+        email = self._known.emails.get(fields["id"])
+        furthest = Reaction.furthest(Reaction(fields["kind"]), email["reaction"]) if email is not None else None
+        if email is not None and furthest != email["reaction"]:
+            email["reaction"] = furthest
             self._changed[fields["id"]] = None
 
     def _policy_changed(self, number: int, fields: Fields, at: datetime) -> None:

@@ -6,6 +6,7 @@ from api.send import create_app
 from nightmail.roles.accepting import accepting
 from nightmail.serving import run as run_loop
 from nightmail.serving import serve_http, stop_signal
+from outbox.hits import Hits
 from runtime.outside import Outside
 from runtime.settings import Settings
 
@@ -20,6 +21,7 @@ async def _serve(settings: Settings) -> None:
     forwarder = Forwarder(settings)
     outside = Outside(settings.reachable_networks)
     async with accepting(settings, "api") as parts:
+        hits = Hits(parts.redis, settings)
         app = create_app(
             settings,
             acceptor=parts.acceptor,
@@ -29,6 +31,7 @@ async def _serve(settings: Settings) -> None:
             forwarder=forwarder,
             ratelimiter=parts.ratelimiter,
             outside=outside,
+            hits=hits,
         )
         shared = settings.api_processes > 1
         await serve_http(
@@ -39,5 +42,6 @@ async def _serve(settings: Settings) -> None:
             shared=shared,
             protocol=doorkeeper.protocol(parts.acceptor),
         )
+        await hits.stop()
     await outside.close()
     await forwarder.stop()
