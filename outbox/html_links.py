@@ -7,7 +7,6 @@ does not end ends the text, so nothing is looked for twice. The standard library
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from html import escape, unescape
 from html.entities import html5
 
@@ -17,9 +16,13 @@ _SPACE = r"[\t\n\f\r ]*+"
 _MARKUP = re.compile(r"<(?:(?P<comment>!--)|(?P<bogus>[!?]|/[^a-zA-Z])|(?P<end>/)?(?P<name>[a-zA-Z][^\t\n\f\r />]*+))")
 _COMMENT_END = re.compile(r"--!?>")
 _EMPTY_COMMENT = re.compile(r"-?>")  # "<!-->" and "<!--->" are whole
+_VALUE = r"\"[^\"]*+\"|'[^']*+'|[^\t\n\f\r >\"'][^\t\n\f\r >]*+"
+_NAME = r"[^\t\n\f\r />][^\t\n\f\r />=]*+"
 _ATTRIBUTE = re.compile(
-    r"[\t\n\f\r /]*+(?:(?P<close>>)|(?P<name>[^\t\n\f\r />][^\t\n\f\r />=]*+)"
-    rf"(?:{_SPACE}={_SPACE}(?:(?P<value>\"[^\"]*+\"|'[^']*+'|[^\t\n\f\r >\"'][^\t\n\f\r >]*+)|(?P<open>[\"'])|))?)"
+    rf"[\t\n\f\r /]*+(?:(?P<close>>)|(?P<name>{_NAME})(?:{_SPACE}={_SPACE}(?:(?P<value>{_VALUE})|(?P<open>[\"'])|))?)"
+)
+_TO_CLOSE = re.compile(
+    rf"(?:[\t\n\f\r /]*+{_NAME}(?:{_SPACE}={_SPACE}(?:{_VALUE}|(?![\"']))|(?!{_SPACE}=)))*+[\t\n\f\r /]*+>"
 )
 _RAW = frozenset(
     {"iframe", "noembed", "noframes", "script", "style", "textarea", "title", "xmp"}
@@ -28,14 +31,7 @@ _LINKS = frozenset({"a", "area"})
 _REFERENCE = re.compile(r"&(?:#[0-9]+;?|#[xX][0-9a-fA-F]+;?|[a-zA-Z][a-zA-Z0-9]*;?)")
 
 
-@dataclass(frozen=True, slots=True)
-class _Tag:
-    name: str
-    start: int
-    is_end: bool = False
-    attributes: tuple[
-        tuple[str, int, int], ...
-    ] = ()  # (name, where its value begins and ends, with its quotes; -1: none)
+Attribute = tuple[str, int, int]  # name, where its value begins and ends, with its quotes; -1: it has none
 
 
 def replaced(html: str, link: Callable[[str], str | None], *, closing: str = "") -> str:
@@ -45,11 +41,11 @@ def replaced(html: str, link: Callable[[str], str | None], *, closing: str = "")
     """
     pieces: list[str] = []
     copied, body_end = 0, -1
-    for tag in _tags(html):
-        if tag.is_end:
-            body_end = tag.start if tag.name == "body" else body_end
+    for at, attributes in _tags(html):
+        if attributes is None:
+            body_end = at
             continue
-        found = _href(tag)
+        found = _href(attributes)
         new = link(_decoded(html[found[0] : found[1]])) if found else None
         if found and new is not None:
             pieces += [html[copied : found[0]], '"', escape(new), '"']
@@ -58,45 +54,48 @@ def replaced(html: str, link: Callable[[str], str | None], *, closing: str = "")
     return "".join([*pieces, html[copied:rest], closing, html[rest:]])
 
 
-def _href(tag: _Tag) -> tuple[int, int] | None:
+def _href(attributes: list[Attribute]) -> tuple[int, int] | None:
     """Where the address of a link stands; of several attributes of one name the first counts."""
-    if tag.name not in _LINKS or any(name in OPT_OUT for name, _, _ in tag.attributes):
+    if any(name in OPT_OUT for name, _, _ in attributes):
         return None
-    start, end = next(((start, end) for name, start, end in tag.attributes if name == "href"), (-1, -1))
+    start, end = next(((start, end) for name, start, end in attributes if name == "href"), (-1, -1))
     return (start, end) if start >= 0 else None
 
 
-def _tags(html: str) -> Iterator[_Tag]:
-    """The tags, in their order, less those within comments and within texts that hold none."""
+def _tags(html: str) -> Iterator[tuple[int, list[Attribute] | None]]:
+    """Where each link begins, and its attributes; where each `</body>` does, and None."""
     at = 0
-    while found := _MARKUP.search(html, at):
-        name = (found["name"] or "").lower()
+    while at >= 0 and (found := _MARKUP.search(html, at)):
         if found["comment"]:
             over = _EMPTY_COMMENT.match(html, found.end()) or _COMMENT_END.search(html, found.end())
-            at = over.end() if over else len(html)
+            at = over.end() if over else -1
         elif found["bogus"]:
-            at = html.find(">", found.start() + 2) + 1 or len(html)
-        else:
+            at = html.find(">", found.start() + 2)
+        elif (name := found["name"].lower()) in _LINKS and not found["end"]:
             attributes, at = _attributes(html, found.end())
-            if at < 0:
-                return  # the text ends within a tag, which then is none
-            yield _Tag(name, found.start(), bool(found["end"]), attributes)
-            if name in _RAW and not found["end"]:
+            if at >= 0:  # a tag that the text does not end is none
+                yield found.start(), attributes
+        else:
+            over = _TO_CLOSE.match(html, found.end())
+            at = over.end() if over else -1
+            if over and found["end"] and name == "body":
+                yield found.start(), None
+            if over and name in _RAW and not found["end"]:
                 over = re.compile(rf"</{name}(?=[\t\n\f\r />])", re.IGNORECASE).search(html, at)
-                at = over.start() if over else len(html)
+                at = over.start() if over else -1
 
 
-def _attributes(html: str, at: int) -> tuple[tuple[tuple[str, int, int], ...], int]:
+def _attributes(html: str, at: int) -> tuple[list[Attribute], int]:
     """The attributes of a tag from `at` on, and where it ends; -1: it does not."""
-    found: list[tuple[str, int, int]] = []
+    found: list[Attribute] = []
     while part := _ATTRIBUTE.match(html, at):
         at = part.end()
         if part["close"]:
-            return tuple(found), at
+            return found, at
         if part["open"]:
             break
         found.append((part["name"].lower(), *part.span("value")))
-    return (), -1
+    return [], -1
 
 
 def _decoded(value: str) -> str:

@@ -6,6 +6,7 @@ from html import unescape
 
 import pytest
 import resend
+from pydantic import SecretStr
 
 from outbox.content import parts
 from outbox.domain_store import DomainStore
@@ -17,6 +18,7 @@ from runtime.sealing import Seal
 from tests.fixtures.api_stack import MAIL, running
 from tests.fixtures.next_hop import NextHop
 from tests.fixtures.receiver import Receiver
+from tests.fixtures.valkey import ValkeyServer
 from tests.fixtures.waiting import until
 from worker.process import delivering
 from worker.webhooks import telling
@@ -167,20 +169,20 @@ async def test_one_mail_is_recorded_so_often(api):
     assert len(await events(api, "clicked")) == MOST
 
 
-async def test_with_every_store_away_links_lead_on(api):
-    """The redirect needs none of them; the hit is counted as lost."""
-    await domain(api, **PAIR)
-    _, body = await sent(api)
-    link, image = links(body)
-    await api.client.post("/chaos/database", json={"mode": "down", "for_seconds": 60})
-    await api.parts.redis.config_set("maxmemory", "1")
-    lost = HITS.labels("lost")._value.get()
-    try:
-        assert (await api.client.get(link)).headers["location"].startswith("https://shop.test/")
-        assert (await api.client.get(image)).status_code == 200
-        await until(lambda: HITS.labels("lost")._value.get() == lost + 2)
-    finally:
-        await api.parts.redis.config_set("maxmemory", "0")
+async def test_with_every_store_away_links_lead_on(settings, tmp_path):
+    """The redirect needs neither database nor queue; the hit is counted as lost."""
+    with ValkeyServer(tmp_path / "valkey") as server:
+        async with running(settings.model_copy(update={"redis_url": SecretStr(server.url())})) as api:
+            await domain(api, **PAIR)
+            _, body = await sent(api)
+            link, image = links(body)
+            await api.client.post("/chaos/database", json={"mode": "down", "for_seconds": 60})
+            lost = HITS.labels("lost")._value.get()
+            server.stop()
+            assert (await api.client.get(link)).headers["location"].startswith("https://shop.test/")
+            assert (await api.client.get(image)).status_code == 200
+            await until(lambda: HITS.labels("lost")._value.get() == lost + 2)
+            server.start()
 
 
 async def test_a_domains_own_name_is_used_once_it_leads_here(api):

@@ -38,6 +38,8 @@ def urls(html):
         ("<script>'<a href=http://b.test>'</scripty></script ><a href='http://a.test'>", ["http://a.test"]),
         ("<title><a href=http://b.test></TITLE><a href=http://a.test>", ["http://a.test"]),
         ("<a href='http://a.test", []),
+        ("<p title='x > <a href=http://b.test>", []),
+        ("<p a = 'x > y' b=c/ =d = e><a href='http://a.test'>", ["http://a.test"]),
         ("1 < 2 </> </3> <? <a href=http://b.test> ?> <a href=http://a.test>", ["http://a.test"]),
         # WHATWG HTML, "named character reference state": in attributes `=` and letters keep a bare `&word` as it is.
         ("<a href='?a&copy=1&copyx&copy;&copy&#38;&#x26;&amp&nothing;&lt'>", ["?a&copy=1&copyx©©&&&&nothing;<"]),
