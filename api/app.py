@@ -7,6 +7,7 @@ from fastapi.telemetry import TelemetryConfig
 
 from api import errors, frame, limits
 from api.direct import Direct, Handler
+from api.tracking import Readers, ReadersFirst
 from outbox.accept import Acceptor
 from runtime.settings import Settings
 
@@ -15,9 +16,16 @@ _NO_TELEMETRY = TelemetryConfig(tracing=False, metrics=False, logs=False, operat
 
 
 def new_app(
-    title: str, settings: Settings, *, acceptor: Acceptor | None = None, handlers: Mapping[str, Handler] | None = None
+    title: str,
+    settings: Settings,
+    *,
+    acceptor: Acceptor | None = None,
+    handlers: Mapping[str, Handler] | None = None,
+    readers: Readers | None = None,
 ) -> FastAPI:
-    """An app without routes; with an `acceptor` there is a door in front of sending. `handlers` take the short way.
+    """An app without routes; with an `acceptor` there is a door in front of sending.
+
+    `handlers` and `readers` take the short way.
 
     The pages of documentation are left out, since they load scripts from elsewhere.
     """
@@ -31,6 +39,8 @@ def new_app(
     errors.install(app)
     if handlers:
         app.add_middleware(Direct, handlers=handlers)
+    if readers:
+        app.add_middleware(ReadersFirst, readers=readers)
     app.add_middleware(limits.BodyLimit, limit=settings.max_message_bytes + limits.JSON_OVERHEAD)
     if acceptor is not None:
         app.add_middleware(limits.Admission, acceptor=acceptor)

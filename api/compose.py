@@ -41,6 +41,11 @@ class Composer:
         self._tracking = tracking
         self._now = now
 
+    @property
+    def tracks(self) -> bool:
+        """Whether some mail gets its links replaced, which takes as long as all the rest of it."""
+        return self._policy.tracks
+
     def read(self, item: Any) -> EmailRequest:
         """The shape of one message, with the words of the template it names. Raises ApiError."""
         return read_email(filled(item, self._policy))

@@ -90,7 +90,8 @@ def router(store: DomainStore, owner: KeyGuard) -> APIRouter:
         wanted = read(DomainRequest, decode(await request.body()))
         chosen = _chosen(wanted)
         domain = await _find(store, domain_id)
-        _require_way(replace(domain, **chosen), store)
+        if chosen.keys() & _TRACKING:
+            _require_way(replace(domain, **chosen), store)
         return _reference(await store.change(domain, lambda there: replace(there, **chosen)))
 
     @routes.post("/{domain_id}/verify", responses=openapi.errors(404, 422))
@@ -134,7 +135,8 @@ def _chosen(wanted: DomainRequest) -> dict[str, Any]:
     return chosen
 
 
-_CHOSEN = ("tls", "open_tracking", "click_tracking", "tracking_subdomain")
+_TRACKING = frozenset({"open_tracking", "click_tracking", "tracking_subdomain"})
+_CHOSEN = frozenset({"tls"}) | _TRACKING
 
 
 def _require_way(domain: SenderDomain, store: DomainStore) -> None:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from redis.asyncio import Redis
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api import downloads, errors, live, openapi, probes, tracking
+from api import downloads, errors, live, openapi, probes
 from api.accepting import Intake, Mode
 from api.answer import json_response
 from api.app import new_app
@@ -19,6 +19,7 @@ from api.direct import Handler
 from api.fetching import Fetcher
 from api.forward import Forwarder
 from api.present import EmailList, Sent, SentBatch
+from api.tracking import Readers
 from outbox.accept import Acceptor
 from outbox.backlog import backlog
 from outbox.hits import Hits
@@ -46,15 +47,15 @@ def create_app(
     """The app over parts that the caller starts and stops."""
     sender = KeyGuard(policy, ratelimiter, full_access=False)
     owner = KeyGuard(policy, ratelimiter, full_access=True)
-    tracked = Tracking(settings)
-    composer = Composer(settings, policy, tracked, now=clock.now)
+    tracking = Tracking(settings)
+    composer = Composer(settings, policy, tracking, now=clock.now)
     fetcher = Fetcher(outside, most=settings.max_message_bytes)
 
     sending, handlers = _sending(settings, Intake(settings, acceptor, composer, fetcher), sender)
-    app = new_app("Nightmail send API", settings, acceptor=acceptor, handlers=handlers)
+    readers = Readers(tracking, hits)
+    app = new_app("Nightmail send API", settings, acceptor=acceptor, handlers=handlers, readers=readers)
     app.include_router(sending)
     app.include_router(downloads.router(downloads.Addresses(settings), forwarder))
-    app.include_router(tracking.router(tracked, hits))
     app.include_router(live.router(outbox, forwarder, composer, owner, acceptor))
     app.include_router(_reading(settings, redis, forwarder, owner))
     app.include_router(probes.router(settings, redis, ready=lambda: acceptor.can_append))

@@ -117,8 +117,10 @@ async def test_off_by_default(api):
     made = await domain(api)
     assert (made["open_tracking"], made["click_tracking"]) == (False, False)
     assert (await sent(api))[1].html == HTML
+    assert not api.parts.policy.tracks
     await api.sdk(resend.Domains.update, {"id": made["id"], **PAIR})
     await api.parts.policy.refresh()
+    assert api.parts.policy.tracks
     assert (await sent(api, html=None, text="https://shop.test/"))[1].text == "https://shop.test/"
     assert (await sent(api))[1].html != HTML
 
