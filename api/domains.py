@@ -61,7 +61,7 @@ def router(store: DomainStore, owner: KeyGuard) -> APIRouter:
         """A new domain, with the DNS records to publish before `verify`."""
         wanted = read(NewDomainRequest, decode(await request.body()))
         name, chosen = parse_domain(wanted.name, field="name"), _chosen(wanted) | _chosen_once(wanted)
-        _require_way(SenderDomain("", name, clock.now(), **chosen), store)
+        _require_way(SenderDomain("", name, clock.now()), chosen, store)
         try:
             domain = await store.create(name, **chosen)
         except DomainTaken as taken:
@@ -90,8 +90,7 @@ def router(store: DomainStore, owner: KeyGuard) -> APIRouter:
         wanted = read(DomainRequest, decode(await request.body()))
         chosen = _chosen(wanted)
         domain = await _find(store, domain_id)
-        if chosen.keys() & _TRACKING:
-            _require_way(replace(domain, **chosen), store)
+        _require_way(domain, chosen, store)
         return _reference(await store.change(domain, lambda there: replace(there, **chosen)))
 
     @routes.post("/{domain_id}/verify", responses=openapi.errors(404, 422))
@@ -139,8 +138,11 @@ _TRACKING = frozenset({"open_tracking", "click_tracking", "tracking_subdomain"})
 _CHOSEN = frozenset({"tls"}) | _TRACKING
 
 
-def _require_way(domain: SenderDomain, store: DomainStore) -> None:
-    """Tracked links must lead somewhere. Raises ApiError, which names the field."""
+def _require_way(domain: SenderDomain, chosen: dict[str, Any], store: DomainStore) -> None:
+    """Tracked links must lead somewhere, where they are chosen. Raises ApiError, which names the field."""
+    if not chosen.keys() & _TRACKING:
+        return
+    domain = replace(domain, **chosen)
     if domain.tracking_subdomain and not store.hosts.tracking_host:
         raise invalid(
             "Invalid `tracking_subdomain` field. This server has no name that it could lead to: "
