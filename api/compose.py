@@ -94,13 +94,13 @@ class Composer:
 
     def _tracked(self, draft: Draft, message: Message) -> Draft:
         """With links and image of ours, if the sender's domain wants that. Unsubscribing needs none of our machines."""
-        domain = self._policy.get("domain", message.from_domain)
+        domain = self._policy.get("domain", message.from_domain) if self.tracks else None
         if domain is None or draft.html is None:
             return draft
         unsubscribe = " ".join(value for name, value in draft.headers if name.lower() == "list-unsubscribe")
         tracked = Tracked(message.id, message.created_at)
         html = self._tracking.track(draft.html, domain, tracked, except_for=unsubscribe)
-        return replace(draft, tracked_html=html)
+        return draft if html is None else replace(draft, tracked_html=html)
 
     def _render(self, draft: Draft, message: Message) -> Submission:
         try:
