@@ -24,12 +24,11 @@ _ATTRIBUTE = re.compile(
 _TO_CLOSE = re.compile(
     rf"(?:[\t\n\f\r /]*+{_NAME}(?:{_SPACE}={_SPACE}(?:{_VALUE}|(?![\"']))|(?!{_SPACE}=)))*+[\t\n\f\r /]*+>"
 )
-_RAW = frozenset(
-    {"iframe", "noembed", "noframes", "script", "style", "textarea", "title", "xmp"}
-)  # their text holds no tags
+# Their text holds no tags.
+_RAW = frozenset({"iframe", "noembed", "noframes", "script", "style", "textarea", "title", "xmp"})
 _LINKS = frozenset({"a", "area"})
 _REFERENCE = re.compile(r"&(?:#[0-9]+;?|#[xX][0-9a-fA-F]+;?|[a-zA-Z][a-zA-Z0-9]*;?)")
-
+_LONGEST_NUMBER = 100  # characters of a numeric reference; Python takes no number of any length
 
 Attribute = tuple[str, int, int]  # name, where its value begins and ends, with its quotes; -1: it has none
 
@@ -39,19 +38,20 @@ def replaced(html: str, link: Callable[[str], str | None], *, closing: str = "")
 
     `link` gets the address with its character references decoded, as a browser would follow it.
     """
-    pieces: list[str] = []
-    copied, body_end = 0, -1
+    changes: list[tuple[int, int, str]] = []  # from where to where, and what takes its place
+    body_end = len(html)
     for at, attributes in _tags(html):
         if attributes is None:
             body_end = at
-            continue
-        found = _href(attributes)
-        new = link(_decoded(html[found[0] : found[1]])) if found else None
-        if found and new is not None:
-            pieces += [html[copied : found[0]], '"', escape(new), '"']
-            copied = found[1]
-    rest = max(body_end, copied) if body_end >= 0 else len(html)
-    return "".join([*pieces, html[copied:rest], closing, html[rest:]])
+        elif found := _href(attributes):
+            new = link(_decoded(html[found[0] : found[1]]))
+            if new is not None:
+                changes.append((*found, f'"{escape(new)}"'))
+    pieces, copied = [], 0
+    for start, end, text in sorted([*changes, (body_end, body_end, closing)]):
+        pieces += [html[copied:start], text]
+        copied = end
+    return "".join([*pieces, html[copied:]])
 
 
 def _href(attributes: list[Attribute]) -> tuple[int, int] | None:
@@ -106,7 +106,7 @@ def _character(reference: re.Match[str]) -> str:
     """The character of a reference in an attribute: `&copy=` there is no copyright sign, but a parameter `copy`."""
     word = reference[0]
     if word[1] == "#":
-        return unescape(word)
+        return unescape(word) if len(word) <= _LONGEST_NUMBER else "\ufffd"
     if word.endswith(";"):
         return html5.get(word[1:], word)
     return word if reference.string[reference.end() : reference.end() + 1] == "=" else html5.get(word[1:], word)

@@ -40,6 +40,7 @@ def urls(html):
         ("<a href='http://a.test", []),
         ("<p title='x > <a href=http://b.test>", []),
         ("<p a = 'x > y' b=c/ =d = e><a href='http://a.test'>", ["http://a.test"]),
+        (f"<a href='http://a.test/&#{'9' * 9999};'>", ["http://a.test/\ufffd"]),
         ("1 < 2 </> </3> <? <a href=http://b.test> ?> <a href=http://a.test>", ["http://a.test"]),
         # WHATWG HTML, "named character reference state": in attributes `=` and letters keep a bare `&word` as it is.
         ("<a href='?a&copy=1&copyx&copy;&copy&#38;&#x26;&amp&nothing;&lt'>", ["?a&copy=1&copyx©©&&&&nothing;<"]),
@@ -68,6 +69,7 @@ def test_only_the_address_changes():
     [
         ("<body><p>x</body></html>", "<body><p>x!</body></html>"),
         ("<p>x", "<p>x!"),
+        ("</body><a href=x>y</a>", "!</body><a href=x>y</a>"),
         ("a</body>b</BODY >c<!--</body>-->", "a</body>b!</BODY >c<!--</body>-->"),
         ("", "!"),
     ],
@@ -100,3 +102,8 @@ def test_hostile_texts_take_no_longer_than_others(unit):
     """What makes parsers look for the same end again and again: with them these would take hours."""
     replaced(unit * (400_000 // len(unit)), str)
     replaced("<a href=http://a.test" + unit * (400_000 // len(unit)) + ">", str)
+
+
+def test_links_behind_the_body_are_replaced_whole():
+    """Whatever stands behind `</body>`, nothing is put into the middle of a tag."""
+    assert replaced("</body><a href=x>y</a>", lambda _: "z", closing="!") == '!</body><a href="z">y</a>'
