@@ -22,6 +22,7 @@ from runtime.settings import Settings
 Mode = Literal["strict", "permissive"]
 
 _LARGE = 256 * 1024  # octets of a body that would hold up the event loop for more than a few milliseconds
+_TRACKED_LARGE = 16 * 1024  # octets in which there may be dozens of links to sign
 _BATCH_LARGE = 32 * 1024  # a batch of as many octets has more messages in it, and more work
 _FORBIDDEN = 403
 
@@ -121,6 +122,7 @@ class Intake:
 
     async def _run(self, asked: Asked, compose: Compose, *, large: int) -> Composed:
         body, fetched = asked.body, await self._fetch(asked.body)
+        large = min(large, _TRACKED_LARGE) if self._composer.tracks else large
         # Words for a time take milliseconds to read, and a second the first time; a template may be a long text.
         if len(body) > large or b'"scheduled_at"' in body or b'"template"' in body:
             return await self._acceptor.door.in_thread(lambda: compose(fetched), len(body))

@@ -7,6 +7,7 @@ from fastapi.telemetry import TelemetryConfig
 
 from api import errors, frame, limits
 from api.direct import Direct, Handler
+from api.tracking import Readers, ReadersFirst
 from outbox.accept import Acceptor
 from runtime.settings import Settings
 
@@ -21,8 +22,11 @@ def new_app(
     acceptor: Acceptor | None = None,
     handlers: Mapping[str, Handler] | None = None,
     note: frame.Note | None = None,
+    readers: Readers | None = None,
 ) -> FastAPI:
-    """An app without routes; with an `acceptor` there is a door in front of sending. `handlers` take the short way.
+    """An app without routes; with an `acceptor` there is a door in front of sending.
+
+    `handlers` and `readers` take the short way.
 
     `note` is told of each request that was answered.
 
@@ -38,6 +42,8 @@ def new_app(
     errors.install(app)
     if handlers:
         app.add_middleware(Direct, handlers=handlers)
+    if readers:
+        app.add_middleware(ReadersFirst, readers=readers)
     app.add_middleware(limits.BodyLimit, limit=settings.max_message_bytes + limits.JSON_OVERHEAD)
     if acceptor is not None:
         app.add_middleware(limits.Admission, acceptor=acceptor)

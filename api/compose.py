@@ -21,6 +21,7 @@ from outbox.header_text import Unrenderable, has_control
 from outbox.message import Message, Recipient, RecipientKind
 from outbox.policy import ApiKey, Policy
 from outbox.render import Draft, Mailbox, render
+from outbox.tracking import Tracked, Tracking
 from runtime.clock import from_ms, to_ms
 from runtime.settings import Settings
 
@@ -34,10 +35,16 @@ Named = dict[RecipientKind, tuple[Address, ...]]
 class Composer:
     """Applies the rules of this server to requests, with the policy of the moment."""
 
-    def __init__(self, settings: Settings, policy: Policy, *, now: Callable[[], datetime]) -> None:
+    def __init__(self, settings: Settings, policy: Policy, tracking: Tracking, *, now: Callable[[], datetime]) -> None:
         self._settings = settings
         self._policy = policy
+        self._tracking = tracking
         self._now = now
+
+    @property
+    def tracks(self) -> bool:
+        """Whether some mail gets its links replaced, which takes as long as all the rest of it."""
+        return self._policy.tracks
 
     def read(self, item: Any) -> EmailRequest:
         """The shape of one message, with the words of the template it names. Raises ApiError."""
@@ -70,7 +77,7 @@ class Composer:
             from_domain=sender.domain,
             scheduled_at=self._scheduled_at(request.scheduled_at, now),
         )
-        return self._render(draft, message)
+        return self._render(self._tracked(draft, message), message)
 
     def _draft(self, request: EmailRequest, sender: Address, named: Named) -> Draft:
         return Draft(
@@ -84,6 +91,16 @@ class Composer:
             headers=custom_headers.read_all(request.headers),
             attachments=attachments.read_all(request.attachments),
         )
+
+    def _tracked(self, draft: Draft, message: Message) -> Draft:
+        """With links and image of ours, if the sender's domain wants that. Unsubscribing needs none of our machines."""
+        domain = self._policy.get("domain", message.from_domain) if self.tracks else None
+        if domain is None or draft.html is None:
+            return draft
+        unsubscribe = " ".join(value for name, value in draft.headers if name.lower() == "list-unsubscribe")
+        tracked = Tracked(message.id, message.created_at)
+        html = self._tracking.track(draft.html, domain, tracked, except_for=unsubscribe)
+        return draft if html is None else replace(draft, tracked_html=html)
 
     def _render(self, draft: Draft, message: Message) -> Submission:
         try:

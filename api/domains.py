@@ -21,6 +21,7 @@ from api.request import Body, decode, read
 from outbox.domain_store import DomainStore, DomainTaken
 from outbox.policy import ApiKey
 from outbox.sender_domain import Hosts, SenderDomain
+from runtime import clock
 from runtime.logs import get
 from runtime.sealing import Unsealable
 
@@ -28,7 +29,7 @@ log = get(__name__)
 
 REGIONS = ("us-east-1", "eu-west-1", "sa-east-1", "ap-northeast-1")
 CAPABILITIES = {"sending": "enabled", "receiving": "disabled"}
-_RETURN_PATH = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_LABEL = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 
 class DomainRequest(Body):
@@ -61,6 +62,7 @@ def router(store: DomainStore, owner: KeyGuard) -> APIRouter:
         """A new domain, with the DNS records to publish before `verify`."""
         wanted = read(NewDomainRequest, decode(await request.body()))
         name, chosen = parse_domain(wanted.name, field="name"), _chosen(wanted) | _chosen_once(wanted)
+        _require_way(SenderDomain("", name, clock.now()), chosen, store)
         try:
             domain = await store.create(name, **chosen)
         except DomainTaken as taken:
@@ -89,6 +91,7 @@ def router(store: DomainStore, owner: KeyGuard) -> APIRouter:
         wanted = read(DomainRequest, decode(await request.body()))
         chosen = _chosen(wanted)
         domain = await _find(store, domain_id)
+        _require_way(domain, chosen, store)
         return _reference(await store.change(domain, lambda there: replace(there, **chosen)))
 
     @routes.post("/{domain_id}/verify", responses=openapi.errors(404, 422))
@@ -116,17 +119,42 @@ async def _find(store: DomainStore, domain_id: str) -> SenderDomain:
 
 def _chosen(wanted: DomainRequest) -> dict[str, Any]:
     """The fields of SenderDomain that the request sets. What we cannot do is refused, not ignored."""
-    if wanted.open_tracking or wanted.click_tracking or wanted.tracking_subdomain:
-        name = next(name for name in _TRACKING if getattr(wanted, name))
-        raise invalid(f"Invalid `{name}` field. Tracking is not supported.")
     if wanted.capabilities is not None and not wanted.capabilities.items() <= CAPABILITIES.items():
         raise invalid("Invalid `capabilities` field. Sending is `enabled` and receiving is `disabled`.")
     if wanted.tls not in (None, "opportunistic", "enforced"):
         raise invalid("Invalid `tls` field. It must be `opportunistic` or `enforced`.")
-    return {} if wanted.tls is None else {"tls": wanted.tls}
+    chosen = {name: value for name in _CHOSEN if (value := getattr(wanted, name)) is not None}
+    if subdomain := (wanted.tracking_subdomain or "").lower():
+        if not _LABEL.fullmatch(subdomain):
+            raise invalid("Invalid `tracking_subdomain` field. It must be a name of up to 63 letters, digits, hyphens.")
+        chosen["tracking_subdomain"] = subdomain
+    return chosen
 
 
-_TRACKING = ("open_tracking", "click_tracking", "tracking_subdomain")
+_TRACKING = frozenset({"open_tracking", "click_tracking", "tracking_subdomain"})
+_CHOSEN = frozenset({"tls"}) | _TRACKING
+
+
+def _require_way(domain: SenderDomain, chosen: dict[str, Any], store: DomainStore) -> None:
+    """Tracked links must lead somewhere, where they are chosen. Raises ApiError, which names the field."""
+    if not chosen.keys() & _TRACKING:
+        return
+    domain = replace(domain, **chosen)
+    if domain.tracking_subdomain and not store.hosts.tracking_host:
+        raise invalid(
+            "Invalid `tracking_subdomain` field. This server has no name that it could lead to: "
+            "set NIGHTMAIL_TRACKING_HOST or NIGHTMAIL_PUBLIC_URL."
+        )
+    if domain.tracking_subdomain and domain.tracking_subdomain == domain.return_path:
+        raise invalid("Invalid `tracking_subdomain` field. It is the domain's return path.")
+    if domain.tracking_subdomain or store.tracking_url:
+        return
+    for name in ("open_tracking", "click_tracking"):
+        if getattr(domain, name):
+            raise invalid(
+                f"Invalid `{name}` field. Tracked links would lead nowhere: "
+                "give a `tracking_subdomain`, or set NIGHTMAIL_PUBLIC_URL."
+            )
 
 
 def _chosen_once(wanted: NewDomainRequest) -> dict[str, Any]:
@@ -134,7 +162,7 @@ def _chosen_once(wanted: NewDomainRequest) -> dict[str, Any]:
         words = " | ".join(f'"{region}"' for region in REGIONS)
         raise ApiError(422, "invalid_region", f"Region must be {words}")
     return_path = (wanted.custom_return_path or "send").lower()
-    if not _RETURN_PATH.fullmatch(return_path):
+    if not _LABEL.fullmatch(return_path):
         raise invalid("Invalid `custom_return_path` field. It must be a name of up to 63 letters, digits and hyphens.")
     return {"region": wanted.region or REGIONS[0], "return_path": return_path}
 
@@ -153,14 +181,15 @@ def _brief(domain: SenderDomain, hosts: Hosts) -> dict[str, Any]:
         "created_at": timestamp(domain.created_at),
         "region": domain.region,
         "capabilities": CAPABILITIES,
-        "open_tracking": False,
-        "click_tracking": False,
+        "open_tracking": domain.open_tracking,
+        "click_tracking": domain.click_tracking,
     }
 
 
 def _whole(domain: SenderDomain, hosts: Hosts) -> dict[str, Any]:
     records = [record.shown() for record in domain.records(hosts)]
-    return _brief(domain, hosts) | {"tls": domain.tls, "records": records, OURS: {"advice": [_DMARC]}}
+    named = {"tracking_subdomain": domain.tracking_subdomain} if domain.tracking_subdomain else {}
+    return _brief(domain, hosts) | named | {"tls": domain.tls, "records": records, OURS: {"advice": [_DMARC]}}
 
 
 # RFC 7489: receivers look, and treat the mail as they would anyway. A stricter policy may stand there already, so this

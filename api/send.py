@@ -20,12 +20,15 @@ from api.fetching import Fetcher
 from api.forward import Forwarder
 from api.present import EmailList, Sent, SentBatch
 from api.request_keeper import RequestKeeper
+from api.tracking import Readers
 from outbox.accept import Acceptor
 from outbox.backlog import backlog
+from outbox.hits import Hits
 from outbox.policy import ApiKey, Policy
 from outbox.queue import Outbox
 from outbox.ratelimit import RateLimiter
 from outbox.request_log import RequestLog
+from outbox.tracking import Tracking
 from runtime import clock
 from runtime.outside import Outside
 from runtime.settings import Settings
@@ -42,15 +45,20 @@ def create_app(
     ratelimiter: RateLimiter,
     outside: Outside,
     keeper: RequestKeeper,
+    hits: Hits,
 ) -> FastAPI:
     """The app over parts that the caller starts and stops."""
     sender = KeyGuard(policy, ratelimiter, full_access=False)
     owner = KeyGuard(policy, ratelimiter, full_access=True)
-    composer = Composer(settings, policy, now=clock.now)
+    tracking = Tracking(settings)
+    composer = Composer(settings, policy, tracking, now=clock.now)
     fetcher = Fetcher(outside, most=settings.max_message_bytes)
 
     sending, handlers = _sending(settings, Intake(settings, acceptor, composer, fetcher), sender)
-    app = new_app("Nightmail send API", settings, acceptor=acceptor, handlers=handlers, note=keeper.note)
+    readers = Readers(tracking, hits)
+    app = new_app(
+        "Nightmail send API", settings, acceptor=acceptor, handlers=handlers, readers=readers, note=keeper.note
+    )
     app.include_router(sending)
     app.include_router(downloads.router(downloads.addresses(settings), forwarder))
     app.include_router(shares.router(shares.addresses(settings), forwarder))

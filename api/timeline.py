@@ -9,7 +9,8 @@ from outbox.message import Message
 from outbox.view import MessageView
 from runtime.clock import from_ms
 
-_TOLD = ("route", "peer", "tls", "steps", "possible_duplicate", "in_doubt", "reason")
+_HIT = ("link", "ip_address", "user_agent")
+_TOLD = ("route", "peer", "tls", "steps", "possible_duplicate", "in_doubt", "reason", *_HIT)
 
 
 def told(view: MessageView, events: Sequence[TimelineEvent] | None) -> dict[str, Any]:

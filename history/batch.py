@@ -15,7 +15,7 @@ from outbox.stream import Recorded
 from runtime.clock import from_ms
 from runtime.compression import compress
 
-_CHANGING_EMAIL = ("scheduled_at", "scheduled_number", "complained", "last_event")
+_CHANGING_EMAIL = ("scheduled_at", "scheduled_number", "complained", "reaction", "last_event")
 _CHANGING_RECIPIENT = (
     *("state", "number", "outcome", "outcome_number", "code", "status", "text", "updated_at", "ended_at"),
 )

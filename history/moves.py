@@ -49,6 +49,7 @@ def email_row(message: Fields, number: int) -> Row:
         "scheduled_at": from_ms(scheduled_at) if scheduled_at else None,
         "scheduled_number": number,
         "complained": False,
+        "reaction": None,
         "last_event": "",
     }
 

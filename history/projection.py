@@ -13,7 +13,7 @@ from history.moves import Row, email_row, move, note_outcome, recipient_rows
 from history.tally import Tally, counted_as, domain_of
 from outbox.events import Event, Fields
 from outbox.message import Outcome
-from outbox.states import ENDED, State, last_event
+from outbox.states import ENDED, Reaction, State, last_event
 from runtime.clock import from_ms
 
 _ENVELOPE = ("kind", "at", "id")
@@ -79,6 +79,8 @@ class Projection:
             "cancelled": self._cancelled,
             "rescheduled": self._rescheduled,
             "complained": self._complained,
+            "opened": self._reacted,
+            "clicked": self._reacted,
             "policy_changed": self._policy_changed,
         }
 
@@ -123,7 +125,7 @@ class Projection:
         if email is None:  # only its recipients are known: an older, torn backup
             return
         states = [row["state"] for row in self._known.recipients.get(email_id, {}).values()]
-        word = last_event(states, complained=email["complained"])
+        word = last_event(states, complained=email["complained"], reaction=email["reaction"])
         changed = email_id in self._changed or word != email["last_event"]
         email["last_event"] = word
         if email_id in self._new:
@@ -215,6 +217,18 @@ class Projection:
             email["complained"] = True
             self._changed[fields["id"]] = None
         self._count(fields["id"], {"complained": len(fields["recipients"])}, number=number, at=at)
+
+    def _reacted(self, number: int, fields: Fields, at: datetime) -> None:
+        email = self._known.emails.get(fields["id"])
+        if email is None:
+            return
+        kind, before = Reaction(fields["kind"]), email["reaction"]
+        first = {"unique_opened": before is None, "unique_clicked": kind is Reaction.CLICKED and before != kind}
+        self._count(fields["id"], {kind.value: 1, **first}, number=number, at=at)
+        furthest = Reaction.furthest(kind, before)
+        if furthest != before:
+            email["reaction"] = furthest
+            self._changed[fields["id"]] = None
 
     def _policy_changed(self, number: int, fields: Fields, at: datetime) -> None:
         place = kind, name = str(fields["object"]), str(fields["name"])

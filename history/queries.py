@@ -20,7 +20,7 @@ from history.faults import words
 from history.moves import Row, message_of, outcome_of
 from history.search import Search, conditions
 from history.tables import contents, emails, events, recipients
-from outbox.states import State
+from outbox.states import Reaction, State
 from outbox.view import MessageView
 from runtime import logs
 from runtime.breaker import Breaker
@@ -194,6 +194,7 @@ def _stored(db: sa.Connection, rows: Sequence[Row], *, content: bytes | None = N
             outcomes=tuple(outcome_of(recipient) for recipient in of[row["id"]]),
             complained=row["complained"],
             content=content,
+            reaction=Reaction(row["reaction"]) if row["reaction"] else None,
         )
         for row in rows
     ]

@@ -74,6 +74,7 @@ emails = sa.Table(
     sa.Column("scheduled_at", Instant),
     sa.Column("scheduled_number", Number, nullable=False),  # the event that set scheduled_at
     sa.Column("complained", sa.Boolean, nullable=False),
+    sa.Column("reaction", Word),  # opened or clicked, the furthest that is known; null: nothing is
     sa.Column("last_event", Word, nullable=False),  # derived from the recipients' states, in Resend's words
     sa.Index("emails_by_age", "created_at", "id"),  # read backwards: the newest first
     sa.Index(

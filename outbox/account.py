@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from outbox.states import State
+from outbox.states import Reaction, State
 
 OutcomeFields = list[Any]  # [recipient, state, code, status, text]
 
@@ -60,6 +60,7 @@ class Account:
     rescheduled: tuple[int, int] | None = None  # (when, to when), the last
     reschedule_recorded: int = 0  # when the last recorded one was made
     complained: bool = False
+    reaction: Reaction | None = None
     in_queue: bool = False
     live: bool = False  # in the queue, with work left
     blobs: set[str] = field(default_factory=set)  # SHA-256 of its content, where that lies beside the queue
@@ -106,6 +107,9 @@ class Account:
 
     def _complained(self) -> None:
         self.complained = True
+
+    def _reacted(self, reaction: str) -> None:
+        self.reaction = Reaction.furthest(self.reaction, Reaction(reaction))
 
     def _queue(self, live: bool) -> None:  # noqa: FBT001
         self.in_queue = True

@@ -31,6 +31,7 @@ class DomainStore:
         self._seal = seal
         self._now = now
         self.hosts = Hosts.from_settings(settings)
+        self.tracking_url = settings.tracking_url
 
     async def create(self, name: str, **chosen: Any) -> SenderDomain:
         """A new domain with its keys. `chosen` are fields of SenderDomain. Raises DomainTaken, Unsealable."""

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from outbox.message import Attempt, Claim, Message
+from outbox.tracking import Tracked
 from runtime.clock import to_ms
 
 Fields = dict[str, Any]
@@ -73,6 +74,24 @@ def attempted(claim: Claim, attempt: Attempt, *, at: datetime, worker: str, next
 def complained(message_id: str, recipients: tuple[int, ...], *, at: datetime) -> bytes:
     """Recipients marked the mail as spam."""
     return _encode("complained", at, message_id, recipients=recipients)
+
+
+def opened(tracked: Tracked, *, at: datetime, user_agent: str) -> bytes:
+    """Somebody's program showed the message, images included: a person, or a proxy that fetches them beforehand."""
+    return _encode("opened", at, tracked.message_id, created_at=to_ms(tracked.created_at), user_agent=user_agent)
+
+
+def clicked(tracked: Tracked, link: str, *, at: datetime, ip_address: str, user_agent: str) -> bytes:
+    """Somebody followed a link of the message: one of its recipients, a filter, or whoever got it passed on."""
+    return _encode(
+        "clicked",
+        at,
+        tracked.message_id,
+        created_at=to_ms(tracked.created_at),
+        link=link,
+        ip_address=ip_address,
+        user_agent=user_agent,
+    )
 
 
 def rescheduled(message_id: str, scheduled_at: datetime, *, at: datetime) -> bytes:

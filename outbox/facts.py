@@ -210,6 +210,8 @@ def _add_view(facts: Facts, view: MessageView) -> None:
         facts.add(view.message.id, "seen", [[o.recipient, *orjson.loads(outcome_json(o))] for o in ended])
     if State.CANCELLED in view.states:
         facts.add(view.message.id, "cancelled", 0, False)
+    if view.reaction:
+        facts.add(view.message.id, "reacted", view.reaction)
 
 
 def _add_record(facts: Facts, file: int, offset: int, header: Header) -> None:
@@ -266,6 +268,8 @@ def add_event(facts: Facts, archive: int, event: Event) -> None:
             facts.add(message_id, "rescheduled", fields["at"], fields["scheduled_at"], True)
         case "complained":
             facts.add(message_id, "complained")
+        case "opened" | "clicked":
+            facts.add(message_id, "reacted", event.kind)
         case "policy_changed" if fields["object"] == KIND:
             facts.suppressions.note(fields["name"], fields["at"], fields["value"], told=True)
 

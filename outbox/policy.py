@@ -44,6 +44,7 @@ class Policy:
         self._refreshed_at = float("-inf")
         self._snapshot = Snapshot(0, {})
         self._by_digest: dict[str, ApiKey] = {}
+        self.tracks = False  # whether any domain wants its mail tracked
         self._task: asyncio.Task[None] | None = None
         self._used: set[str] = set()  # keys since the last word about it
         self._told_at = monotonic()
@@ -130,6 +131,8 @@ class Policy:
     def _use(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
         self._by_digest = {key.digest: key for key in snapshot.keys().values() if not key.revoked}
+        domains = self.all("domain").values()
+        self.tracks = any(each.get("open_tracking") or each.get("click_tracking") for each in domains)
 
     async def _keep_up(self) -> None:
         while True:

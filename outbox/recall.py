@@ -1,7 +1,7 @@
 """Finds an ended message in the archive by the brief that the queue keeps of it, for those who ask what became of it.
 
-The brief is `<number of its accepted event>:<a letter per recipient>:<c if complained>:<rescheduled, ms>`, as
-lua/compact.lua writes it.
+The brief is `<number of its accepted event>:<a letter per recipient>:<c if complained, else k if clicked, o if
+opened>:<rescheduled, ms>`, as lua/compact.lua writes it; lua/hits.lua keeps it up.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from dataclasses import replace
 from outbox.archive import Archive
 from outbox.errors import Gap, ObjectsUnavailable
 from outbox.message import Message
-from outbox.states import ENDED, State
+from outbox.states import ENDED, Reaction, State
 from outbox.view import MessageView
 from runtime.clock import from_ms
 from runtime.logs import get
@@ -20,6 +20,8 @@ log = get(__name__)
 
 BRIEF = b"brief"
 _STATES: dict[str, State] = {state[0]: state for state in ENDED}
+_COMPLAINED = "c"
+_REACTIONS = {"k": Reaction.CLICKED, "o": Reaction.OPENED}
 
 
 class Recall:
@@ -54,7 +56,7 @@ def _number(brief: bytes) -> int:
 
 
 def _view(archive: Archive, message_id: str, brief: bytes, *, content: bool) -> MessageView | None:
-    _, letters, complained, scheduled = brief.decode().split(":")
+    _, letters, after, scheduled = brief.decode().split(":")
     recorded = archive.read(_number(brief) - 1, 1)
     fields = recorded[0].event.fields if recorded else {}
     if fields.get("id") != message_id or "message" not in fields:
@@ -64,4 +66,5 @@ def _view(archive: Archive, message_id: str, brief: bytes, *, content: bool) -> 
         message = replace(message, scheduled_at=from_ms(int(scheduled)))
     states = tuple(_STATES[letter] for letter in letters)
     outcomes = (None,) * len(states)
-    return MessageView(message, states, outcomes, bool(complained), recorded[0].content if content else None)
+    octets = recorded[0].content if content else None
+    return MessageView(message, states, outcomes, after == _COMPLAINED, octets, _REACTIONS.get(after))

@@ -56,6 +56,7 @@ class Draft:
     text: str | None = None
     headers: tuple[tuple[str, str], ...] = ()
     attachments: tuple[Attachment, ...] = ()
+    tracked_html: str | None = None  # sent in place of `html`; the text part is made of that all the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ def _body(draft: Draft, text: str, *, seed: str) -> Part:
     if text or draft.html is None:
         texts.append(text_body("plain", text))
     if draft.html is not None:
-        html = text_body("html", draft.html)
+        html = text_body("html", draft.html if draft.tracked_html is None else draft.tracked_html)
         texts.append(multipart("related", [html, *map(_file, inline)], seed=f"{seed}r") if inline else html)
     body = texts[0] if len(texts) == 1 else multipart("alternative", texts, seed=f"{seed}a")
     return multipart("mixed", [body, *map(_file, beside)], seed=f"{seed}m") if beside else body

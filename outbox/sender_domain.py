@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum, StrEnum
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from outbox.dkim_key import Algorithm, DkimKey
 from runtime.clock import from_ms, to_ms
@@ -51,7 +52,7 @@ class Check:
 class Record:
     """One DNS record to publish. `name` is relative to the domain, @ is the domain itself."""
 
-    purpose: str  # what it serves: spf, bounces, or an algorithm of DKIM
+    purpose: str  # what it serves: spf, bounces, tracking, or an algorithm of DKIM
     name: str
     type: str
     value: str
@@ -66,7 +67,7 @@ class Record:
     def shown(self) -> dict[str, Any]:
         """In Resend's form."""
         shown = {
-            "record": "DKIM" if "_domainkey" in self.name else "SPF",
+            "record": "Tracking" if self.purpose == "tracking" else "DKIM" if "_domainkey" in self.name else "SPF",
             "name": self.name,
             "type": self.type,
             "ttl": "Auto",
@@ -86,11 +87,13 @@ class Hosts:
 
     spf: str  # the mechanisms
     bounce_host: str
+    tracking_host: str = ""
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
-        """From NIGHTMAIL_SPF_MECHANISMS and NIGHTMAIL_BOUNCE_HOST."""
-        return cls(settings.spf_mechanisms.strip() or f"a:{settings.smtp_hostname}", settings.bounce_host.strip())
+        """From NIGHTMAIL_SPF_MECHANISMS, NIGHTMAIL_BOUNCE_HOST and NIGHTMAIL_TRACKING_HOST."""
+        spf = settings.spf_mechanisms.strip() or f"a:{settings.smtp_hostname}"
+        return cls(spf, settings.bounce_host.strip(), settings.tracking_host.strip() or _name_of(settings.public_url))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,18 +110,23 @@ class SenderDomain:
     checks: Mapping[str, Check] | None = None
     asked_at: datetime | None = None
     allowed: bool | None = None
+    open_tracking: bool = False
+    click_tracking: bool = False
+    tracking_subdomain: str = ""
 
     def check(self, key: str) -> Check:
         """What is known of a record."""
         return (self.checks or {}).get(key, Check())
 
     def records(self, hosts: Hosts) -> tuple[Record, ...]:
-        """Everything to publish: SPF (RFC 7208), where bounces go, and each DKIM key."""
+        """Everything to publish: SPF (RFC 7208), where bounces go, each DKIM key, and where tracked links lead."""
         place = self.return_path if hosts.bounce_host else "@"
         wanted: list[tuple[str, str, str, str, int | None]]
         wanted = [("bounces", place, "MX", hosts.bounce_host, 10)] if hosts.bounce_host else []
         wanted.append(("spf", place, "TXT", f"v=spf1 {hosts.spf} ~all", None))
         wanted += [(key.algorithm, f"{key.selector}._domainkey", "TXT", key.record, None) for key in self.keys]
+        if self.tracking_subdomain and hosts.tracking_host:
+            wanted.append(("tracking", self.tracking_subdomain, "CNAME", hosts.tracking_host, None))
         return tuple(
             Record(purpose, name, kind, value, self.check(f"{kind} {name}").status, priority)
             for purpose, name, kind, value, priority in wanted
@@ -150,6 +158,12 @@ class SenderDomain:
         place = self.return_path
         seen = {self.check(f"{kind} {place}").status for kind in ("MX", "TXT")}
         return f"{place}.{self.name}" if hosts.bounce_host and seen == {Status.VERIFIED} else ""
+
+    @property
+    def tracking_host(self) -> str:
+        """The domain's own name in tracked links, once its record was seen; empty: links lead to our own."""
+        place = self.tracking_subdomain
+        return f"{place}.{self.name}" if place and self.check(f"CNAME {place}").status in _IN_SERVICE else ""
 
     def signing_keys(self) -> tuple[DkimKey, ...]:
         """One key per algorithm: the newest that was seen in the DNS; before anything was seen, the newest."""
@@ -185,7 +199,7 @@ class SenderDomain:
         return replace(self, checks=checks, keys=_without_replaced(tuple(seen), now=now))
 
     def to_dict(self, hosts: Hosts) -> dict[str, Any]:
-        """The JSON form, with what may be read off it without more knowledge: `status` and `verified`."""
+        """The JSON form, with what may be read off it alone: `tracking_host`, `status`, `verified`."""
         return {
             "id": self.id,
             "name": self.name,
@@ -200,6 +214,10 @@ class SenderDomain:
             },
             "asked_at": to_ms(self.asked_at) if self.asked_at else None,
             "allowed": self.allowed,
+            "open_tracking": self.open_tracking,
+            "click_tracking": self.click_tracking,
+            "tracking_subdomain": self.tracking_subdomain,
+            "tracking_host": self.tracking_host,
             "status": self.status(hosts),
             "verified": self.may_send(hosts),
         }
@@ -221,7 +239,16 @@ class SenderDomain:
             },
             asked_at=from_ms(fields["asked_at"]) if fields["asked_at"] else None,
             allowed=fields.get("allowed"),
+            open_tracking=fields.get("open_tracking", False),
+            click_tracking=fields.get("click_tracking", False),
+            tracking_subdomain=fields.get("tracking_subdomain", ""),
         )
+
+
+def _name_of(url: str | None) -> str:
+    """The host of a URL if it is a name, to which a CNAME may lead."""
+    host = urlsplit(url or "").hostname or ""
+    return "" if ":" in host or host.replace(".", "").isdigit() else host
 
 
 def _check_of(key: DkimKey) -> str:

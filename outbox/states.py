@@ -56,6 +56,8 @@ class LastEvent(StrEnum):
     CANCELED = "canceled"
     SENT = "sent"
     DELIVERED = "delivered"
+    OPENED = "opened"
+    CLICKED = "clicked"
     DELIVERY_DELAYED = "delivery_delayed"
     BOUNCED = "bounced"
     COMPLAINED = "complained"
@@ -77,12 +79,26 @@ _WORDS: tuple[tuple[State, LastEvent], ...] = (
 )
 
 
-def last_event(states: Iterable[State], *, complained: bool = False) -> LastEvent:
+class Reaction(StrEnum):
+    """What is known of readers of a message, where it is tracked. A click outweighs an opening."""
+
+    OPENED = "opened"
+    CLICKED = "clicked"
+
+    @classmethod
+    def furthest(cls, *reactions: "Reaction | None") -> "Reaction | None":
+        """The weightiest of them."""
+        return cls.CLICKED if cls.CLICKED in reactions else cls.OPENED if cls.OPENED in reactions else None
+
+
+def last_event(states: Iterable[State], *, complained: bool = False, reaction: Reaction | None = None) -> LastEvent:
     """The message's `last_event`: the weightiest word among its recipients.
 
-    A complaint outweighs all, since it follows a delivery.
+    A complaint outweighs all, since it follows a delivery. A reaction shows in place of `delivered` only: nobody can
+    tell whose it is, so it must not hide what became of another recipient.
     """
     if complained:
         return LastEvent.COMPLAINED
     present = set(states)
-    return next((word for state, word in _WORDS if state in present), LastEvent.QUEUED)
+    word = next((word for state, word in _WORDS if state in present), LastEvent.QUEUED)
+    return LastEvent(reaction) if reaction and word is LastEvent.DELIVERED else word

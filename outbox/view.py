@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import orjson
 
 from outbox.message import Message, Outcome
-from outbox.states import LastEvent, State, last_event
+from outbox.states import LastEvent, Reaction, State, last_event
 from runtime.clock import from_ms
 
 
@@ -18,11 +18,12 @@ class MessageView:
     outcomes: tuple[Outcome | None, ...]
     complained: bool = False
     content: bytes | None = None
+    reaction: Reaction | None = None
 
     @property
     def last_event(self) -> LastEvent:
         """Resend's word for the whole."""
-        return last_event(self.states, complained=self.complained)
+        return last_event(self.states, complained=self.complained, reaction=self.reaction)
 
 
 def outcome_json(outcome: Outcome) -> bytes:
@@ -41,7 +42,8 @@ def read_view(fields: dict[bytes, bytes], content: bytes | None) -> MessageView:
         pending = fields[b"to:%d" % k]
         for recipient in pending.split(b",") if pending else ():
             states[int(recipient)] = State(fields[b"state:%d" % k].decode())
-    return MessageView(message, tuple(states), tuple(outcomes), b"complained" in fields, content)
+    reaction = Reaction(fields[b"reaction"].decode()) if b"reaction" in fields else None
+    return MessageView(message, tuple(states), tuple(outcomes), b"complained" in fields, content, reaction)
 
 
 def _outcome(raw: bytes | None, recipient: int) -> Outcome | None:

@@ -188,6 +188,12 @@ class Settings(BaseSettings):
         "verified domain; unset: bounces go to the sender's address.",
     )
 
+    tracking_host: str = Field(
+        "",
+        description="Name of this send API to which `tracking_subdomain` of a domain leads by CNAME, where a proxy of "
+        "yours has the certificates; unset: the host of NIGHTMAIL_PUBLIC_URL.",
+    )
+
     # Webhooks
     webhook_timeout: Duration = Field(timedelta(seconds=15), description="Longest wait for an endpoint's answer.")
     webhook_give_up: Duration = Field(
@@ -270,6 +276,11 @@ class Settings(BaseSettings):
     def public(self) -> str:
         """Base URL of the send API as clients use it, without a slash at the end."""
         return (self.public_url or f"http://{self.host}:{self.api_port}").rstrip("/")
+
+    @property
+    def tracking_url(self) -> str:
+        """Base of tracked links of domains without a subdomain for them; empty: readers elsewhere could not follow."""
+        return self.public if self.public_url or self.route == "mailbox" else ""
 
     @cached_property
     def control(self) -> str:

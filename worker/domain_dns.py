@@ -6,6 +6,7 @@ import re
 import dns.asyncresolver
 import dns.exception
 import dns.resolver
+from dns.rdtypes.ANY.CNAME import CNAME
 from dns.rdtypes.ANY.MX import MX
 from dns.rdtypes.ANY.TXT import TXT
 
@@ -34,11 +35,17 @@ async def _look(resolver: dns.asyncresolver.Resolver, record: Record, domain: st
 def _fits(record: Record, published: object) -> bool:
     match published:
         case MX():
-            return str(published.exchange).rstrip(".").lower() == record.value.rstrip(".").lower()
+            return _is_same(published.exchange, record.value)
+        case CNAME():
+            return _is_same(published.target, record.value)
         case TXT():
             text = b"".join(published.strings).decode("ascii", "replace")
             return fits_spf(record.value, text) if record.purpose == "spf" else fits_dkim(record.value, text)
     return False
+
+
+def _is_same(name: object, wanted: str) -> bool:
+    return str(name).rstrip(".").lower() == wanted.rstrip(".").lower()
 
 
 def fits_spf(wanted: str, published: str) -> bool:

@@ -1,5 +1,7 @@
 """From an event of ours to the messages that webhooks get of it, in Resend's form: one for each recipient. Pure.
 
+Opens and clicks are one message each, to all recipients: they got the same octets, so nobody can tell whose it is.
+
 `sent` is told when the mail is ours and will be tried; of scheduled mail `scheduled` is told then, and `sent` with the
 first attempt. A message's id follows from what it tells, so an event that is told again makes the same message.
 """
@@ -32,7 +34,7 @@ _WORDS = {
 _WHY = re.compile(r"\((\w+)\)$")
 _REASONS = {Origin.BOUNCE: "previous_bounce", Origin.COMPLAINT: "previous_complaint", Origin.MANUAL: "manual"}
 
-Told = tuple[str, int | None, Fields]  # type, recipient, what the type adds
+Told = tuple[str, int | None, Fields]  # type, recipient (None: one of them, nobody knows which), what the type adds
 
 
 def needs_message(event: Event) -> bool:
@@ -48,9 +50,14 @@ def payloads(event: Event, message: Message | None, hosts: Hosts) -> list[Payloa
     if message is None:
         return []
     return [
-        _payload(kind, at, _data(message, recipient) | added, f"{message.id}/{recipient}")
+        _payload(kind, at, _data(message, recipient) | added, _subject_of(event, recipient))
         for kind, recipient, added in _told(event, message)
     ]
+
+
+def _subject_of(event: Event, recipient: int | None) -> str:
+    """What tells it from others of its kind and time: the recipient, or the number among all events."""
+    return f"{event.fields['id']}/{f'#{event.number}' if recipient is None else recipient}"
 
 
 def _told(event: Event, message: Message) -> Iterator[Told]:
@@ -67,6 +74,10 @@ def _told(event: Event, message: Message) -> Iterator[Told]:
         case "held":
             added = {"failed": {"reason": fields["reason"]}}
             yield from (("email.failed", recipient, added) for recipient in fields.get("recipients", ()))
+        case "opened":
+            yield "email.opened", None, {}
+        case "clicked":
+            yield "email.clicked", None, {"click": _click(fields)}
 
 
 def _attempted(fields: Fields, message: Message) -> Iterator[Told]:
@@ -81,6 +92,15 @@ def _attempted(fields: Fields, message: Message) -> Iterator[Told]:
             yield _WORDS[state], recipient, {"suppressed": _suppressed(outcome)}
         else:
             yield _WORDS[state], recipient, {}
+
+
+def _click(fields: Fields) -> Fields:
+    return {
+        "ipAddress": fields["ip_address"],
+        "link": fields["link"],
+        "timestamp": _instant(from_ms(fields["at"])),
+        "userAgent": fields["user_agent"],
+    }
 
 
 def _is_later(message: Message) -> bool:
@@ -114,7 +134,7 @@ def _data(message: Message, recipient: int | None) -> Fields:
         "message_id": message.message_id_header,
         "created_at": _instant(message.created_at),
         "from": message.sender,
-        "to": [] if recipient is None else [message.recipients[recipient].address],
+        "to": [r.address for r in (message.recipients if recipient is None else [message.recipients[recipient]])],
         "subject": message.subject,
     }
     return data | {"tags": dict(message.tags)} if message.tags else data

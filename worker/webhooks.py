@@ -89,6 +89,7 @@ class WebhookLanes:
         """Bring the lanes in line with the policy; a lane that crashed begins anew."""
         known = {w.id: w for w in map(Webhook.of, self._policy.all(KIND).values())}
         enabled = {webhook.id: webhook for webhook in known.values() if webhook.status is Status.ENABLED}
+        self._parts.events.hits = any(w.wants("email.opened") or w.wants("email.clicked") for w in enabled.values())
         for webhook_id, (_, task) in list(self._lanes.items()):
             if task.done() and not task.cancelled() and (error := task.exception()):
                 log.error("webhook.lane_crashed", webhook=webhook_id, exc_info=error)

@@ -12,7 +12,7 @@ from nightmail.operator_settings import operator_settings
 from nightmail.policy_access import with_store
 from outbox.domain_store import DomainStore, DomainTaken
 from outbox.policy_store import PolicyStore
-from outbox.sender_domain import Hosts, SenderDomain
+from outbox.sender_domain import Hosts, Record, SenderDomain
 from runtime.sealing import Seal, Unsealable
 
 T = TypeVar("T")
@@ -132,9 +132,18 @@ def _show(shown: SenderDomain) -> None:
     hosts = Hosts.from_settings(operator_settings())
     click.echo(f"{shown.name} is {shown.status(hosts)}. Publish:\n")
     for record in shown.records(hosts):
-        value = f"{record.priority} {record.value}." if record.type == "MX" else _strings(record.value)
+        value = _written_value(record)
         click.echo(f"{record.status:<18} {record.full_name(shown.name)}. {record.type} {value}")
     click.echo(f'\nAdvice, not looked at: _dmarc.{shown.name}. TXT "v=DMARC1; p=none;"')
+
+
+def _written_value(record: Record) -> str:
+    match record.type:
+        case "MX":
+            return f"{record.priority} {record.value}."
+        case "CNAME":
+            return f"{record.value}."
+    return _strings(record.value)
 
 
 def _strings(value: str) -> str:

@@ -7,6 +7,7 @@ from api.send import create_app
 from nightmail.roles.accepting import accepting
 from nightmail.serving import run as run_loop
 from nightmail.serving import serve_http, stop_signal
+from outbox.hits import Hits
 from outbox.request_log import RequestLog
 from runtime.outside import Outside
 from runtime.settings import Settings
@@ -22,6 +23,7 @@ async def _serve(settings: Settings) -> None:
     forwarder = Forwarder(settings)
     outside = Outside(settings.reachable_networks)
     async with accepting(settings, "api") as parts, RequestKeeper(RequestLog(parts.redis, settings)) as keeper:
+        hits = Hits(parts.redis, settings)
         app = create_app(
             settings,
             acceptor=parts.acceptor,
@@ -32,6 +34,7 @@ async def _serve(settings: Settings) -> None:
             ratelimiter=parts.ratelimiter,
             outside=outside,
             keeper=keeper,
+            hits=hits,
         )
         shared = settings.api_processes > 1
         await serve_http(
@@ -42,5 +45,6 @@ async def _serve(settings: Settings) -> None:
             shared=shared,
             protocol=doorkeeper.protocol(parts.acceptor),
         )
+        await hits.stop()
     await outside.close()
     await forwarder.stop()

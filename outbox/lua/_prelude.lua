@@ -8,6 +8,7 @@
 -- number that the caller remembers (outbox/generation.py): in a queue that lost its memory nothing is done at all.
 -- In a message hash: meta, live, n (deliveries), first and last (its accepted and its newest event), and per delivery k: lane:k to:k state:k token:k
 -- attempts:k owner:k error:k lost:k dup:k, partly (some recipients ended, others wait); per recipient i: r:i, its last outcome as JSON.
+-- hits:<id> counts opens and clicks, for a while; reaction in a message hash: opened or clicked.
 -- suppressed address -> JSON, suppressions <id>:<address> by id (outbox/suppression.py), suppressedlast their newest event.
 -- Of a compacted message the hash holds only brief (see compact.lua).
 local P = KEYS[1]
@@ -100,6 +101,8 @@ local function addresses(meta, lane, recipients) -- as outbox/suppression.py nor
   end
   return found
 end
+
+local after_letters = { opened = 'o', clicked = 'k' } -- in a brief: what came after the delivery
 
 local function flow(name, bucket, lane, n)
   local k = key(name, bucket)

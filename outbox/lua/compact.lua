@@ -31,7 +31,8 @@ for at = 1, #found, 2 do
     redis.call('ZREM', key('ended'), id)
     if f.first then
       redis.call('UNLINK', m)
-      local brief = table.concat({ f.first, letters(f), f.complained and 'c' or '', f.scheduled_at or '' }, ':')
+      local after = f.complained and 'c' or after_letters[f.reaction] or ''
+      local brief = table.concat({ f.first, letters(f), after, f.scheduled_at or '' }, ':')
       redis.call('HSET', m, 'brief', brief)
     end
     if f.n then redis.call('ZADD', key('recent'), found[at + 1], id) end

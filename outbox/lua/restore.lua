@@ -1,6 +1,6 @@
 -- Put a message as the journals and the archive know it, in place of what an old queue may know.
 -- ARGV: generation ('' leaves a known message as it is), now, id, meta, content, created (ms), scheduled_at (ms) or '',
---       complained (0 or 1), number of deliveries, then for each: lane, due, state, recipients, attempts, duplicate (0 or 1),
+--       complained (0 or 1), reaction or '', number of deliveries, then for each: lane, due, state, recipients, attempts, duplicate (0 or 1),
 --       error, token, whether some recipients ended (0 or 1); number of outcomes, then recipient, state, JSON for each;
 --       number of its accepted event, '' if that is the first to be told now; number of events, then each; number of
 --       suppressions that came of it, then address and value for each. Returns 1, or 0 when it was left as it is.
@@ -33,13 +33,14 @@ if redis.call('EXISTS', m) == 1 then
   clear()
 end
 
-local n, live = tonumber(ARGV[9]), 0
+local n, live = tonumber(ARGV[10]), 0
 redis.call('HSET', m, 'meta', ARGV[4], 'n', n, 'rebuilt', generation)
 redis.call('SET', key('c', id), ARGV[5])
 redis.call('ZADD', key('index'), ARGV[6], id)
 if ARGV[7] ~= '' then redis.call('HSET', m, 'scheduled_at', ARGV[7]) end
 if ARGV[8] == '1' then redis.call('HSET', m, 'complained', '1') end
-local at = 10
+if ARGV[9] ~= '' then redis.call('HSET', m, 'reaction', ARGV[9]) end
+local at = 11
 for k = 0, n - 1 do
   local lane, due, state, to = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
   redis.call('HSET', m, 'lane:' .. k, lane, 'to:' .. k, to, 'state:' .. k, state, 'attempts:' .. k, ARGV[at + 4],

@@ -6,6 +6,7 @@ from history.tally import COUNTED
 from outbox import events
 from outbox.message import Outcome
 from outbox.states import State
+from outbox.tracking import Tracked
 from tests.fixtures.event_log import START, EventLog, attempted, delivered, lease_event, make_message, tell_story
 from tests.fixtures.history import record_all
 
@@ -32,6 +33,26 @@ def test_each_thing_that_happens_is_counted_once(database, history):
     assert (total.at, total.domain) == (None, None)
     assert sum(history.counts(START + HOUR, START + 2 * HOUR)[0].amounts.values()) == 0
     assert history.counts(START - HOUR, START + HOUR, domains=["other.example"])[0].amounts == dict.fromkeys(COUNTED, 0)
+
+
+def test_readers_are_counted_and_each_message_once_as_unique(database, history):
+    """A click shows that the message was opened, too."""
+    log = EventLog()
+    for number, kinds in enumerate((("opened", "opened", "clicked", "clicked"), ("clicked", "opened")), 1):
+        message = make_message(number)
+        log.append(events.accepted(message))
+        log.append(delivered(message, at=START))
+        tracked = Tracked(message.id, message.created_at)
+        for kind in kinds:
+            if kind == "opened":
+                log.append(events.opened(tracked, at=START, user_agent=""))
+            else:
+                log.append(events.clicked(tracked, "https://a.test/", at=START, ip_address="::1", user_agent=""))
+    record_all(database, log, batch=3)
+    (total,) = history.counts(START - HOUR, START + HOUR)
+    assert amounts(total) == {
+        "sent": 2, "delivered": 2, "opened": 3, "clicked": 3, "unique_opened": 2, "unique_clicked": 2,
+    }  # fmt: skip
 
 
 def test_numbers_are_broken_down(database, history):

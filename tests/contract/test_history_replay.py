@@ -10,6 +10,7 @@ from history.tables import checkpoint, metadata
 from outbox import events
 from outbox.message import Outcome
 from outbox.states import State
+from outbox.tracking import Tracked
 from tests.fixtures.event_log import START, EventLog, attempted, delivered, lease_event, make_message
 from tests.fixtures.history import record_all, rows_of
 
@@ -19,7 +20,7 @@ MESSAGES = [make_message(n, to=("ann@a.example", "bob@b.example", "cid@a.example
 happenings = st.tuples(
     st.sampled_from(range(4)),
     st.sampled_from(
-        ["deliver", "defer", "refuse", "release", "hold", "redrive", "cancel", "complain", "move", "policy"]
+        ["deliver", "defer", "refuse", "release", "hold", "redrive", "cancel", "complain", "move", "policy", "react"]
     ),
     st.sampled_from([0, 1]),
 )
@@ -45,6 +46,11 @@ def happen(log: EventLog, happening: tuple[int, str, int]) -> None:
             log.append(events.cancelled(message.id, at=START))
         case "complain":
             log.append(events.complained(message.id, (member,), at=START))
+        case "react":
+            tracked = Tracked(message.id, message.created_at)
+            agent = {"at": START, "user_agent": "Mail/1"}
+            opened = events.opened(tracked, **agent)
+            log.append(events.clicked(tracked, "https://a.test/", ip_address="::1", **agent) if delivery else opened)
         case "move":
             log.append(events.rescheduled(message.id, START.replace(hour=13 + delivery), at=START))
         case "policy":

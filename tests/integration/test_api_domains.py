@@ -110,7 +110,12 @@ WRONG_DOMAINS = [
     ({"name": "a.test", "region": "mars"}, (422, "invalid_region", 'Region must be "us-east-1"')),
     ({"name": "a.test", "custom_return_path": "-x"}, (422, "validation_error", "Invalid `custom_return_path`")),
     ({"name": "a.test", "tls": "maybe"}, (422, "validation_error", "Invalid `tls` field.")),
-    ({"name": "a.test", "open_tracking": True}, (422, "validation_error", "Invalid `open_tracking` field.")),
+    ({"name": "a.test", "open_tracking": "yes!"}, (422, "validation_error", "Invalid `open_tracking` field.")),
+    ({"name": "a.test", "tracking_subdomain": "a.b"}, (422, "validation_error", "Invalid `tracking_subdomain` field.")),
+    (
+        {"name": "a.test", "tracking_subdomain": "links"},
+        (422, "validation_error", "Invalid `tracking_subdomain` field."),
+    ),
     (
         {"name": "a.test", "capabilities": {"receiving": "enabled"}},
         (422, "validation_error", "Invalid `capabilities`"),

@@ -44,7 +44,7 @@ async def place(redis, settings, dns_server):
 
 class Place:
     def __init__(self, redis, settings, dns_server):
-        self.settings, self.dns = settings, dns_server
+        self.redis, self.settings, self.dns = redis, settings, dns_server
         self.store = DomainStore(PolicyStore(redis, settings), settings, Seal.from_settings(settings))
         self.policy = Policy(redis, settings)
         self.clock = Clock()
@@ -85,6 +85,20 @@ async def test_a_domain_from_first_to_last(place):
     place.dns.zone.clear()
     assert await place.look() is Status.TEMPORARY_FAILURE
     assert place.policy.may_send_from("ours.test")
+
+
+async def test_the_tracking_name_is_looked_for_too(place):
+    """A CNAME to somewhere else is none; what is missing of tracking keeps no mail from being sent."""
+    place = Place(place.redis, place.settings.model_copy(update={"tracking_host": "in.ours.test"}), place.dns)
+    domain = await place.store.ask(await place.store.create("ours.test", tracking_subdomain="links"))
+    place.publish(domain)
+    place.dns.publish("links.ours.test", "CNAME", "elsewhere.test.")
+    assert await place.look() is Status.PARTIALLY_VERIFIED
+    assert place.policy.may_send_from("ours.test")
+    assert place.policy.get("domain", "ours.test")["tracking_host"] == ""
+    place.dns.publish("links.ours.test", "CNAME", "IN.ours.test.")
+    assert await place.look() is Status.VERIFIED
+    assert place.policy.get("domain", "ours.test")["tracking_host"] == "links.ours.test"
 
 
 async def test_a_foreign_key_verifies_nobody(place):

@@ -11,15 +11,19 @@ from api.errors import ApiError
 from api.request import read_email
 from outbox.content import parts
 from outbox.policy import ApiKey, Permission
+from outbox.tracking import Tracking
 from runtime.settings import Settings
 
 NOW = datetime(2026, 11, 21, 20, 0, 0, 123456, tzinfo=UTC)
 MAIL = {"from": "Acme <on@acme.org>", "to": "you@there.org", "subject": "Hello", "text": "Hi"}
 ID = "01a1ffe2-c0a8-7430-a0e0-8343fa4cc8ae"
+TRACKING = Tracking(Settings(secret="0123456789abcdef"))
 
 
 class AnyDomain:
     """A policy under which anyone may send."""
+
+    tracks = False
 
     def may_send_from(self, _domain):
         return True
@@ -32,7 +36,7 @@ def key(domain: str | None = None) -> ApiKey:
 def composed(settings: Settings | None = None, **fields):
     settings = settings or Settings(smtp_hostname="mail.acme.org")
     item = {name: value for name, value in {**MAIL, **fields}.items() if value != "absent"}
-    return Composer(settings, AnyDomain(), now=lambda: NOW).compose(read_email(item), key(), message_id=ID)
+    return Composer(settings, AnyDomain(), TRACKING, now=lambda: NOW).compose(read_email(item), key(), message_id=ID)
 
 
 def attached(**file):
@@ -199,7 +203,7 @@ def test_text_is_derived_only_when_absent():
 
 def test_a_key_bound_to_a_domain():
     """It sends from that domain only."""
-    composer = Composer(Settings(), AnyDomain(), now=lambda: NOW)
+    composer = Composer(Settings(), AnyDomain(), TRACKING, now=lambda: NOW)
     assert composer.compose(read_email(MAIL), key("ACME.org"), message_id=ID)
     with pytest.raises(ApiError, match=r"not authorized to send emails from acme\.org") as refusal:
         composer.compose(read_email(MAIL), key("other.org"), message_id=ID)
