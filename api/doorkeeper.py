@@ -9,7 +9,8 @@ import asyncio
 import re
 from datetime import timedelta
 from functools import cache
-from typing import NamedTuple
+from math import inf
+from typing import ClassVar, NamedTuple
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
@@ -45,51 +46,68 @@ def head_of(data: bytes) -> Head | None:
     return Head(path, octets) if len(data) <= octets else None
 
 
-def protocol(acceptor: Acceptor) -> type[asyncio.Protocol]:
-    """What uvicorn lets serve each connection: its own HTTP/1.1, behind the door of `acceptor`."""
+class Doorkeeper(HttpToolsProtocol):
+    """uvicorn's own HTTP/1.1, behind a door."""
 
-    class Doorkeeper(HttpToolsProtocol):
-        _is_amid = False  # whether part of a request was read and the rest is to come
-        _to_skip = 0  # octets to come of a request that was refused
+    acceptor: ClassVar[Acceptor]
 
-        def data_received(self, data: bytes) -> None:
-            """Octets of the client arrived."""
-            if self._to_skip:
-                skipped = min(self._to_skip, len(data))
-                self._to_skip -= skipped
-                data = data[skipped:]
-            if data and not (acceptor.door.is_full and self._is_resting() and self._refused(data)):
-                super().data_received(data)
+    _is_amid = False  # whether part of a request was read and the rest is to come
+    _to_skip = 0  # octets to come of a request that was refused
+    _refused_at = -inf  # time of the event loop
 
-        def on_message_begin(self) -> None:
-            self._is_amid = True
-            super().on_message_begin()
+    def data_received(self, data: bytes) -> None:
+        """Octets of the client arrived."""
+        if self._to_skip:
+            skipped = min(self._to_skip, len(data))
+            self._to_skip -= skipped
+            data = data[skipped:]
+        if data and not (self.acceptor.door.is_full and self._is_resting() and self._refused(data)):
+            super().data_received(data)
 
-        def on_message_complete(self) -> None:
-            self._is_amid = False
-            super().on_message_complete()
+    def on_message_begin(self) -> None:
+        """The parser found the first octet of a request."""
+        self._is_amid = True
+        super().on_message_begin()
 
-        def _is_resting(self) -> bool:
-            return not self._is_amid and (self.cycle is None or self.cycle.response_complete)
+    def on_message_complete(self) -> None:
+        """The parser found the last one."""
+        self._is_amid = False
+        super().on_message_complete()
 
-        def _refused(self, data: bytes) -> bool:
-            head = head_of(data)
-            if head is None or self.transport.is_closing():
-                return False
-            try:
-                acceptor.demand()
-            except Unavailable as refusal:
-                error = errors.of(refusal)
-                date = b"".join(b"%s: %s\r\n" % field for field in self.server_state.default_headers)
-                answer = _after_date(error.status, error.name, error.message, error.retry_after)
-                self.transport.write(b"%s%s%s" % (STATUS_LINE[error.status], date, answer))
-                self._to_skip = head.octets - len(data)
-                frame.count("POST", head.path, error.status)
-                self.on_response_complete()
-                return True
+    def timeout_keep_alive_handler(self) -> None:
+        """Close the connection, unless it was refused something meanwhile: a timer for each would cost more."""
+        left = self._refused_at + self.timeout_keep_alive - self.loop.time()
+        if left > 0:
+            self.timeout_keep_alive_task = self.loop.call_later(left, self.timeout_keep_alive_handler)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def _is_resting(self) -> bool:
+        return not self._is_amid and (self.cycle is None or self.cycle.response_complete)
+
+    def _refused(self, data: bytes) -> bool:
+        head = head_of(data)
+        if head is None or self.transport.is_closing():
             return False
+        try:
+            self.acceptor.demand()
+        except Unavailable as refusal:
+            error = errors.of(refusal)
+            date = b"".join(b"%s: %s\r\n" % field for field in self.server_state.default_headers)
+            answer = _after_date(error.status, error.name, error.message, error.retry_after)
+            self.transport.write(b"%s%s%s" % (STATUS_LINE[error.status], date, answer))
+            self._to_skip = head.octets - len(data)
+            self._refused_at = self.loop.time()
+            if self.timeout_keep_alive_task is None:
+                self.timeout_keep_alive_handler()
+            frame.count("POST", head.path, error.status)
+            return True
+        return False
 
-    return Doorkeeper
+
+def protocol(acceptor: Acceptor) -> type[asyncio.Protocol]:
+    """What uvicorn lets serve each connection, behind the door of `acceptor`."""
+    return type(Doorkeeper.__name__, (Doorkeeper,), {"acceptor": acceptor})
 
 
 @cache

@@ -17,7 +17,9 @@ from runtime.connections import StoreError
 log = logs.get(__name__)
 
 _PAUSE = 0.5  # seconds after a failure: at most two tries a second, however the database fails
-_GATHER = 0.1  # seconds to gather while few events wait: a small batch costs nearly what a large one does
+# Seconds to gather while few events wait: a small batch costs nearly what a large one does, and recording that a lone
+# mail was taken would be in the way of its delivery.
+_GATHER = 0.1
 _FEW = 500
 _IDLE = 0.5  # longest wait for news before the checkpoint is looked at again: the database may have been restored
 
@@ -91,7 +93,7 @@ class Recording:
         self._report.tell(self._recorder.checkpoint, state)
         if caught_up:
             self._wait(self._recorder.checkpoint, _IDLE)
-        elif self._newest() - self._recorder.checkpoint < _FEW:
+        if self._newest() - self._recorder.checkpoint < _FEW:
             self._stop.wait(_GATHER)
 
     def _database_failed(self, error: SQLAlchemyError) -> None:
