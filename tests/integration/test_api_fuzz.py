@@ -64,9 +64,16 @@ def _try(operation, base_url, token, mode, checks):
     )
     @given(case=operation.as_strategy(generation_mode=mode))
     def run(case):
-        case.call_and_validate(base_url=base_url, headers={"Authorization": f"Bearer {token}"}, checks=checks)
+        wanted = [check for check in checks if check is not negative_data_rejection or not _is_permissive(case)]
+        case.call_and_validate(base_url=base_url, headers={"Authorization": f"Bearer {token}"}, checks=wanted)
 
     run()
+
+
+def _is_permissive(case):
+    """Such a batch is never refused for what its mails lack: the answer is 200, and names them."""
+    headers = {name.lower(): value for name, value in (case.headers or {}).items()}
+    return headers.get("x-batch-validation") == "permissive"
 
 
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["good", "broken"])
