@@ -26,9 +26,7 @@ def new_app(
 ) -> FastAPI:
     """An app without routes; with an `acceptor` there is a door in front of sending.
 
-    `handlers` and `readers` take the short way.
-
-    `note` is told of each request that was answered.
+    `handlers` and `readers` take the short way; `note` is told of each request that was answered.
 
     The pages of documentation are left out, since they load scripts from elsewhere.
     """

@@ -20,7 +20,7 @@ from api.present import OURS, timestamp
 from api.request import Body, decode, read
 from outbox.domain_store import DomainStore, DomainTaken
 from outbox.policy import ApiKey
-from outbox.sender_domain import Hosts, SenderDomain
+from outbox.sender_domain import DMARC, Hosts, SenderDomain
 from runtime import clock
 from runtime.logs import get
 from runtime.sealing import Unsealable
@@ -192,6 +192,4 @@ def _whole(domain: SenderDomain, hosts: Hosts) -> dict[str, Any]:
     return _brief(domain, hosts) | named | {"tls": domain.tls, "records": records, OURS: {"advice": [_DMARC]}}
 
 
-# RFC 7489: receivers look, and treat the mail as they would anyway. A stricter policy may stand there already, so this
-# is no record that is waited for.
-_DMARC = {"record": "DMARC", "name": "_dmarc", "type": "TXT", "ttl": "Auto", "value": "v=DMARC1; p=none;"}
+_DMARC = {"record": "DMARC", "name": "_dmarc", "type": "TXT", "ttl": "Auto", "value": DMARC}

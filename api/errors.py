@@ -33,6 +33,11 @@ def invalid(message: str, *, status: int = 422) -> ApiError:
     return ApiError(status, "validation_error", message)
 
 
+def invalid_parameter(name: str, why: str) -> ApiError:
+    """A parameter of the query is wrong."""
+    return invalid(f"Invalid `{name}` parameter. {why}")
+
+
 def missing(field: str) -> ApiError:
     """A required field is not there."""
     return ApiError(422, "missing_required_field", f"Missing `{field}` field.")

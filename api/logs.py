@@ -9,7 +9,7 @@ from api.answer import json_response
 from api.auth import KeyGuard
 from api.errors import not_found
 from api.ids import ObjectId, parse_id
-from api.paging import listed, window_of
+from api.paging import cut, window_of
 from api.present import timestamp
 from outbox.policy import ApiKey
 from outbox.request_log import LoggedRequest, RequestLog
@@ -25,8 +25,7 @@ def router(ring: RequestLog, owner: KeyGuard) -> APIRouter:
         """The last requests that were made with a key, the newest first, less sends that were taken."""
         window = window_of(request)
         found = await ring.page(limit=window.limit + 1, after=window.after, before=window.before)
-        kept = found[-window.limit :] if window.before else found[: window.limit]
-        return json_response(listed(map(_brief, kept), has_more=len(found) > window.limit))
+        return json_response(cut(window, found, _brief))
 
     @routes.get("/{log_id}", responses=openapi.errors(404, 422))
     async def get_log(log_id: ObjectId, _key: Owner) -> Response:

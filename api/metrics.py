@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from api import openapi
 from api.answer import json_response
 from api.auth import KeyGuard
-from api.errors import invalid
+from api.errors import invalid_parameter
 from api.metrics_answer import answer
 from api.metrics_query import PARAMETERS, Question, read_question
 from history.counting import Count
@@ -62,7 +62,7 @@ def _counts(history: History, question: Question, ids: Mapping[str, str]) -> lis
         most=_MOST_COUNTS,
     )
     if len(counts) == _MOST_COUNTS:
-        raise invalid("Invalid `dimensions` parameter. These would be too many rows: ask for a shorter time.")
+        raise invalid_parameter("dimensions", "These would be too many rows: ask for a shorter time.")
     return counts
 
 
@@ -71,5 +71,5 @@ def _names(question: Question, ids: Mapping[str, str]) -> list[str] | None:
         return None
     names = {domain_id: name for name, domain_id in ids.items()}
     if unknown := [domain_id for domain_id in question.domain_ids if domain_id not in names]:
-        raise invalid(f"Invalid `domain_id` parameter. There is no domain {unknown[0]}.")
+        raise invalid_parameter("domain_id", f"There is no domain {unknown[0]}.")
     return [names[domain_id] for domain_id in question.domain_ids]

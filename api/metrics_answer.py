@@ -6,8 +6,8 @@ from typing import Any
 
 from api.metrics_query import Question
 from api.periods import period_of, periods_between
-from api.present import iso
 from history.counting import Count
+from runtime.clock import iso
 
 _RATES = {  # of what, to what
     "delivery_rate": ("delivered", "sent"),

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from fastapi.datastructures import QueryParams
 
-from api.errors import ApiError, invalid
+from api.errors import invalid, invalid_parameter
 from api.ids import parse_id
 from api.instants import read_instant
 from api.periods import LENGTHS
@@ -69,11 +69,11 @@ def read_question(query: QueryParams, *, now: datetime) -> Question:
     """The question. Raises ApiError 422, which names the parameter."""
     zone, granularity = _zone(query.get("timezone", "UTC")), query.get("granularity", "daily")
     if granularity not in LENGTHS:
-        raise _refusal("granularity", f"It must be one of {', '.join(LENGTHS)}.")
+        raise invalid_parameter("granularity", f"It must be one of {', '.join(LENGTHS)}.")
     until = min(read_instant("end_date", query.get("end_date"), zone) or now, now)
     since = read_instant("start_date", query.get("start_date"), zone) or until - _SPAN
     if since > until:
-        raise _refusal("start_date", "It must not be after `end_date`, nor in the future.")
+        raise invalid_parameter("start_date", "It must not be after `end_date`, nor in the future.")
     question = Question(
         since=since,
         until=until,
@@ -94,15 +94,15 @@ def _require_sense(question: Question) -> None:
     if (by_email or question.email_ids) and ("broadcast" in question.dimensions or question.broadcast_ids):
         raise invalid("Emails and broadcasts cannot be asked for together.")
     if by_email and not question.email_ids:
-        raise _refusal("dimensions", "`email` needs an `email_id`: the emails are listed by GET /emails.")
+        raise invalid_parameter("dimensions", "`email` needs an `email_id`: the emails are listed by GET /emails.")
     periods = (question.until - question.since) / LENGTHS[question.granularity]
     if "period" in question.dimensions and periods > _MOST_PERIODS:
-        raise _refusal("granularity", f"There would be more than {_MOST_PERIODS:,} periods.")
+        raise invalid_parameter("granularity", f"There would be more than {_MOST_PERIODS:,} periods.")
 
 
 def _zone(name: str) -> ZoneInfo:
     if name not in available_timezones():
-        raise _refusal("timezone", "It must be the IANA name of a time zone.")
+        raise invalid_parameter("timezone", "It must be the IANA name of a time zone.")
     return ZoneInfo(name)
 
 
@@ -114,16 +114,12 @@ def _split(query: QueryParams, name: str) -> tuple[str, ...]:
 def _chosen(query: QueryParams, name: str, known: Iterable[str]) -> tuple[str, ...]:
     words = _split(query, name)
     if set(words) - set(known):
-        raise _refusal(name, f"Its words may be {', '.join(known)}.")
+        raise invalid_parameter(name, f"Its words may be {', '.join(known)}.")
     return words
 
 
 def _ids(query: QueryParams, name: str) -> tuple[str, ...] | None:
     ids = tuple(parse_id(word, field=name) for word in _split(query, name))
     if len(ids) > _MOST_IDS:
-        raise _refusal(name, f"It may have up to {_MOST_IDS} ids.")
+        raise invalid_parameter(name, f"It may have up to {_MOST_IDS} ids.")
     return ids or None
-
-
-def _refusal(name: str, why: str) -> ApiError:
-    return invalid(f"Invalid `{name}` parameter. {why}")

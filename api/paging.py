@@ -49,6 +49,12 @@ def listed(items: Iterable[Any], *, has_more: bool) -> dict[str, Any]:
     return {"object": "list", "has_more": has_more, "data": list(items)}
 
 
+def cut(window: Window, found: Sequence[Item], shown: Callable[[Item], Any]) -> dict[str, Any]:
+    """The page out of what was `found` for the window and one item more, the newest first."""
+    kept = found[-window.limit :] if window.before else found[: window.limit]
+    return listed(map(shown, kept), has_more=len(found) > window.limit)
+
+
 def page(
     request: Request,
     items: Sequence[Item],

@@ -175,8 +175,3 @@ def _show(view: MessageView) -> dict[str, Any]:
 def timestamp(instant: datetime) -> str:
     """Resend's form, as PostgreSQL writes it: `2025-11-30 20:39:59.540771+00`."""
     return instant.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f+00")
-
-
-def iso(instant: datetime) -> str:
-    """The other form, as JavaScript writes it: `2025-11-30T20:39:59.540Z`."""
-    return instant.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from api.errors import invalid
+from api.errors import invalid_parameter
 from api.instants import read_instant
 from api.openapi import SEARCH_WORDS
 from history.search import Search
@@ -18,7 +18,7 @@ def read_search(query: Mapping[str, str]) -> Search | None:
         return None
     for word, value in given.items():
         if not 1 <= len(value) <= _LONGEST or not value.isprintable():
-            raise _refusal(word, f"It must have between 1 and {_LONGEST} characters.")
+            raise invalid_parameter(word, f"It must have between 1 and {_LONGEST} characters.")
     return Search(
         recipient=given.get("to"),
         sender=given.get("from"),
@@ -37,7 +37,7 @@ def _status(written: str | None) -> LastEvent | None:
     try:
         return LastEvent(written)
     except ValueError as wrong:
-        raise _refusal("status", f"It must be one of {', '.join(LastEvent)}.") from wrong
+        raise invalid_parameter("status", f"It must be one of {', '.join(LastEvent)}.") from wrong
 
 
 def _tag(written: str | None) -> tuple[str, str | None] | None:
@@ -45,7 +45,3 @@ def _tag(written: str | None) -> tuple[str, str | None] | None:
         return None
     name, colon, value = written.partition(":")
     return name, value if colon else None
-
-
-def _refusal(word: str, why: str) -> Exception:
-    return invalid(f"Invalid `{word}` parameter. {why}")

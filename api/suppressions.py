@@ -8,9 +8,9 @@ from api import openapi
 from api.addresses import parse
 from api.answer import json_response
 from api.auth import KeyGuard
-from api.errors import invalid, not_found
+from api.errors import invalid, invalid_parameter, not_found
 from api.ids import parse_id
-from api.paging import listed, window_of
+from api.paging import cut, window_of
 from api.present import timestamp
 from api.request import Body, decode, read
 from outbox.policy import ApiKey
@@ -80,8 +80,7 @@ def router(suppressions: SuppressionList, owner: KeyGuard) -> APIRouter:
         """The list, the newest first, all of it or of one `origin`."""
         window, origin = window_of(request), _origin(request.query_params.get("origin"))
         found = await suppressions.page(limit=window.limit + 1, after=window.after, before=window.before, origin=origin)
-        kept = found[-window.limit :] if window.before else found[: window.limit]
-        return json_response(listed(map(_shown, kept), has_more=len(found) > window.limit))
+        return json_response(cut(window, found, _shown))
 
     @routes.get("/{id_or_email}", responses=openapi.errors(404, 422))
     async def get_suppression(id_or_email: str, _key: Owner) -> Response:
@@ -128,7 +127,7 @@ def _origin(written: str | None) -> Origin | None:
     try:
         return None if written is None else Origin(written)
     except ValueError as wrong:
-        raise invalid("Invalid `origin` parameter. It must be `bounce`, `complaint` or `manual`.") from wrong
+        raise invalid_parameter("origin", "It must be `bounce`, `complaint` or `manual`.") from wrong
 
 
 def _reference(suppression: Suppression) -> dict[str, Any]:

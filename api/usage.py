@@ -13,11 +13,11 @@ from starlette.concurrency import run_in_threadpool
 from api import openapi
 from api.answer import json_response
 from api.auth import KeyGuard
-from api.present import iso
 from history.queries import History
 from outbox.domain_store import DomainStore
 from outbox.policy import ApiKey
 from runtime import clock
+from runtime.clock import iso
 
 _NOT_HERE = {"used": 0, "limit": 0}
 

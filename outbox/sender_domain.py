@@ -81,6 +81,11 @@ class Record:
         return domain if self.name == "@" else f"{self.name}.{domain}"
 
 
+# What a TXT record at `_dmarc` may begin with (RFC 7489): receivers look, and treat the mail as they would anyway.
+# Advice, no record that is waited for: a stricter policy may stand there already.
+DMARC = "v=DMARC1; p=none;"
+
+
 @dataclass(frozen=True, slots=True)
 class Hosts:
     """What the records say of this installation."""

@@ -25,3 +25,8 @@ def from_ms(ms: float | str | bytes) -> datetime:
 def ms_of(duration: timedelta) -> int:
     """A duration in whole milliseconds."""
     return round(duration.total_seconds() * 1000)
+
+
+def iso(instant: datetime) -> str:
+    """As JavaScript writes an instant: `2025-11-30T20:39:59.540Z`."""
+    return instant.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -9,7 +9,7 @@ first attempt. A message's id follows from what it tells, so an event that is to
 import hashlib
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -22,7 +22,7 @@ from outbox.sender_domain import Hosts, SenderDomain
 from outbox.states import State
 from outbox.suppression import Origin
 from outbox.webhook_queue import Payload
-from runtime.clock import from_ms
+from runtime.clock import from_ms, iso
 
 _NEEDS_MESSAGE = frozenset({"attempted", "complained", "held", "opened", "clicked"})
 _WORDS = {
@@ -98,7 +98,7 @@ def _click(fields: Fields) -> Fields:
     return {
         "ipAddress": fields["ip_address"],
         "link": fields["link"],
-        "timestamp": _instant(from_ms(fields["at"])),
+        "timestamp": iso(from_ms(fields["at"])),
         "userAgent": fields["user_agent"],
     }
 
@@ -132,7 +132,7 @@ def _data(message: Message, recipient: int | None) -> Fields:
     data: Fields = {
         "email_id": message.id,
         "message_id": message.message_id_header,
-        "created_at": _instant(message.created_at),
+        "created_at": iso(message.created_at),
         "from": message.sender,
         "to": [r.address for r in (message.recipients if recipient is None else [message.recipients[recipient]])],
         "subject": message.subject,
@@ -158,7 +158,7 @@ def _domain(fields: Fields, hosts: Hosts) -> Iterator[tuple[str, Fields]]:
         "id": domain.id,
         "name": domain.name,
         "status": domain.status(hosts),
-        "created_at": _instant(domain.created_at),
+        "created_at": iso(domain.created_at),
         "region": domain.region,
         "records": [record.shown() for record in domain.records(hosts)],
     }
@@ -170,16 +170,11 @@ def _suppression(fields: Fields, at: datetime) -> tuple[str, Fields]:
     entry = fields["value"] or fields.get("was") or {}
     created_at = from_ms(entry["created_at"]) if entry else at
     data = {name: entry.get(name) for name in ("id", "origin", "source_id")}
-    data |= {"email": fields["name"], "created_at": _instant(created_at)}
+    data |= {"email": fields["name"], "created_at": iso(created_at)}
     return ("suppression.added" if fields["value"] else "suppression.removed"), data
 
 
 def _payload(kind: str, at: datetime, data: Fields, of: str) -> Payload:
-    body: Any = {"type": kind, "created_at": _instant(at), "data": data}
+    body: Any = {"type": kind, "created_at": iso(at), "data": data}
     digest = hashlib.sha256(f"{kind}\0{of}\0{at.isoformat()}".encode()).hexdigest()
     return Payload(f"msg_{digest[:32]}", kind, at, orjson.dumps(body))
-
-
-def _instant(at: datetime) -> str:
-    """As JavaScript writes it."""
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"

@@ -20,9 +20,9 @@ from typing import IO, cast
 import orjson
 
 from bench.figures import Figure, told
-from bench.http_load import OK, Load, Tally, post
+from bench.http_load import OK, Tally, post
 from bench.plan import Plan, Tell
-from bench.probes import in_loop
+from bench.probes import in_loop, loading
 from bench.rows.overload import answers, api, make_token
 from tests.fixtures.valkey import ValkeyServer, free_port
 from tests.fixtures.waiting import until_sync
@@ -76,14 +76,11 @@ def _large_senders(port: int, token: str) -> Iterator[list[str]]:
 
 
 async def _loads(port: int, token: str, name: str, tell: Tell) -> list[Figure]:
-    request = post("/emails", token, _SMALL)
-    load = Load(port, lambda _: request)
-    await load.connect(_CONNECTIONS)
-    await load.open(2, rate=_RATE)  # warm
-    alone = await load.open(_SECONDS, rate=_RATE)
-    with _large_senders(port, token) as statuses:
-        beside = await load.open(_SECONDS, rate=_RATE)
-    load.end()
+    async with loading(port, post("/emails", token, _SMALL), _CONNECTIONS) as load:
+        await load.open(2, rate=_RATE)  # warm
+        alone = await load.open(_SECONDS, rate=_RATE)
+        with _large_senders(port, token) as statuses:
+            beside = await load.open(_SECONDS, rate=_RATE)
     tell(f"{name}: answers to large mail: { {status: statuses.count(status) for status in set(statuses)} }")
     return [*_figures(f"{name}: alone", alone), *_figures(f"{name}: beside 25 MB", beside)]
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from bench.figures import Figure, at_least, told
-from bench.http_load import OK, Load, post
+from bench.http_load import OK, post
 from bench.plan import Plan, Tell
-from bench.probes import in_loop
+from bench.probes import in_loop, loading
 from outbox.policy_store import PolicyStore
 from runtime.connections import redis_async
 from runtime.settings import Settings
@@ -41,17 +41,14 @@ _MAIL = {
 
 async def _phases(port: int, token: str, api: int, tell: Tell) -> list[Figure]:
     """Peak, three times as much, half of it."""
-    request = post("/emails", token, _MAIL)
-    load = Load(port, lambda _: request)
-    await load.connect(_CONNECTIONS)
-    await load.closed(2, connections=16)  # warm
-    peak = max([len((await load.closed(3, connections=n)).seconds[OK]) / 3 for n in (16, 32, 64)])
-    calm = resident(api)
-    tell(f"peak, closed loop: {peak:,.0f} accepts/s")
-    much = await load.open(_SECONDS, rate=3 * peak)
-    loaded = resident(api)
-    after = await load.open(8, rate=peak / 2)
-    load.end()
+    async with loading(port, post("/emails", token, _MAIL), _CONNECTIONS) as load:
+        await load.closed(2, connections=16)  # warm
+        peak = max([len((await load.closed(3, connections=n)).seconds[OK]) / 3 for n in (16, 32, 64)])
+        calm = resident(api)
+        tell(f"peak, closed loop: {peak:,.0f} accepts/s")
+        much = await load.open(_SECONDS, rate=3 * peak)
+        loaded = resident(api)
+        after = await load.open(8, rate=peak / 2)
     refused = {status: len(all_of) for status, all_of in much.seconds.items() if status != OK}
     tell(f"refused, by status: {refused}; not sent for want of a free connection: {much.unsent:,}")
     goodput = len(much.seconds.get(OK, [])) / _SECONDS

@@ -12,7 +12,7 @@ from nightmail.operator_settings import operator_settings
 from nightmail.policy_access import with_store
 from outbox.domain_store import DomainStore, DomainTaken
 from outbox.policy_store import PolicyStore
-from outbox.sender_domain import Hosts, Record, SenderDomain
+from outbox.sender_domain import DMARC, Hosts, Record, SenderDomain
 from runtime.sealing import Seal, Unsealable
 
 T = TypeVar("T")
@@ -134,7 +134,7 @@ def _show(shown: SenderDomain) -> None:
     for record in shown.records(hosts):
         value = _written_value(record)
         click.echo(f"{record.status:<18} {record.full_name(shown.name)}. {record.type} {value}")
-    click.echo(f'\nAdvice, not looked at: _dmarc.{shown.name}. TXT "v=DMARC1; p=none;"')
+    click.echo(f'\nAdvice, not looked at: _dmarc.{shown.name}. TXT "{DMARC}"')
 
 
 def _written_value(record: Record) -> str:

@@ -10,7 +10,6 @@ import os
 import httpx
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
@@ -22,6 +21,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from tests.fixtures.api_stack import running
+from tests.fixtures.generated import each_case
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "2"))  # of each operation and mode; `make fuzz` asks for more
 GOOD = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
@@ -54,20 +54,11 @@ def _without_security(document):
 
 
 def _try(operation, base_url, token, mode, checks):
-    @settings(
-        max_examples=EXAMPLES,
-        deadline=None,
-        database=None,
-        derandomize=True,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(case=operation.as_strategy(generation_mode=mode))
-    def run(case):
+    def ask(case):
         wanted = [check for check in checks if check is not negative_data_rejection or not _is_permissive(case)]
         case.call_and_validate(base_url=base_url, headers={"Authorization": f"Bearer {token}"}, checks=wanted)
 
-    run()
+    each_case(operation, mode, EXAMPLES, ask)
 
 
 def _is_permissive(case):

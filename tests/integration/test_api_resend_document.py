@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import schemathesis
 import yaml
-from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
@@ -24,6 +23,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from tests.fixtures.api_stack import MAIL, running
+from tests.fixtures.generated import each_case
 
 DOCUMENT = Path(__file__).parent.parent / "fixtures" / "resend_emails.yaml"
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "3"))  # of each operation and kind; `make fuzz` asks for more
@@ -129,21 +129,12 @@ def tried(document, api, mode):
 
 
 def _try(operation, api, mode, checks, statuses):
-    @settings(
-        max_examples=EXAMPLES,
-        deadline=None,
-        database=None,
-        derandomize=True,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(case=operation.as_strategy(generation_mode=mode))
-    def run(case):
+    def ask(case):
         headers = {"Authorization": f"Bearer {api.token}"}
         answer = case.call_and_validate(base_url=api.url, headers=headers, checks=checks)
         statuses.add(answer.status_code)
 
-    run()
+    each_case(operation, mode, EXAMPLES, ask)
 
 
 @pytest.fixture
