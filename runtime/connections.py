@@ -15,6 +15,7 @@ from runtime.settings import Settings
 
 # Our own code decides what is safe to repeat, so the client never does.
 _NEVER = 0
+_CONNECT = 1.0  # seconds to connect, for those who would wait longer than that for a reply
 
 StoreError = (redis.RedisError, OSError, TimeoutError)
 """What a command can raise when the store, or the way to it, is ill."""
@@ -44,13 +45,16 @@ class _Connection(redis.asyncio.Connection):
 
 
 def redis_async(settings: Settings, *, timeout: float | None = None) -> redis.asyncio.Redis:
-    """A client for an event loop. `timeout` bounds each reply, in seconds; None waits for ever (blocking pops)."""
+    """A client for an event loop. `timeout` bounds each reply, in seconds; None waits for ever (blocking pops).
+
+    Connecting is bounded by it too, and by a second.
+    """
     pool = redis.asyncio.BlockingConnectionPool.from_url(
         settings.redis_url.get_secret_value(),
         connection_class=_Connection,
         timeout=timeout,
         socket_timeout=timeout,
-        socket_connect_timeout=settings.redis_timeout.total_seconds(),
+        socket_connect_timeout=min(timeout or _CONNECT, _CONNECT),
         retry=AsyncRetry(NoBackoff(), _NEVER),
         max_connections=32,
     )
@@ -62,6 +66,6 @@ def redis_sync(settings: Settings, *, timeout: float | None = 5.0) -> redis.Redi
     return redis.Redis.from_url(
         settings.redis_url.get_secret_value(),
         socket_timeout=timeout,
-        socket_connect_timeout=1.0,
+        socket_connect_timeout=_CONNECT,
         retry=Retry(NoBackoff(), _NEVER),
     )
