@@ -66,7 +66,7 @@ class Adopter:
             journal = Journal(folder)
         except BlockingIOError:
             return 0, 0
-        reinjector = Reinjector(self._inlet, journal, pause=_PAUSE)
+        reinjector = Reinjector(self._inlet, journal, self._settings, pause=_PAUSE)
         try:
             await reinjector.start()
             found, before = reinjector.left, -1

@@ -6,6 +6,7 @@ million messages need disk and time, and no more memory than a few thousand do.
 
 import zlib
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryFile
 from types import TracebackType
@@ -17,6 +18,7 @@ from redis import Redis
 from outbox.account import Account
 from outbox.archive import Archive
 from outbox.blobs import Blobs
+from outbox.confirmed import marked
 from outbox.entry import Entry, Submission
 from outbox.errors import Gap
 from outbox.events import Event
@@ -222,7 +224,7 @@ def _add_record(facts: Facts, file: int, offset: int, header: Header) -> None:
                 facts.add(message["id"], "journal", file, offset, nth, *told)
                 _add_blob(facts, message)
         case "confirmed":
-            for message_id in header["ids"]:
+            for message_id in chain.from_iterable(marked(header)):
                 facts.add(message_id, "confirmed", header.get("repeat", False))
         case "receipt":
             number = header["attempts"] + 1

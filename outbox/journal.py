@@ -66,13 +66,18 @@ class Journal:
         """Add a record and wait until it is on the disk. Raises OSError when no segment could take it."""
         if len(blob) > LARGE:
             return await self._append_alone(header, blob)
+        place, done = self.begin(header, blob)
+        await done
+        return place
+
+    def begin(self, header: Header, blob: bytes = b"") -> tuple[Place, asyncio.Future[None]]:
+        """Add a record; the future is done once it is on the disk. Raises OSError, and so may the future."""
         place = self.write(header, blob)
         done = asyncio.get_running_loop().create_future()
         self._waiting.append(done)
         if self._syncing is None:
             self._syncing = asyncio.create_task(self._sync_all())
-        await done
-        return place
+        return place, done
 
     async def _append_alone(self, header: Header, blob: bytes) -> Place:
         segment, handle = self._create()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from redis.asyncio import Redis
 
+from outbox.confirmed import Ids, mark, marked
 from outbox.generation import Memory
 from outbox.journal import Journal, own_journal, read_segment, sync_folder
 from outbox.reinject import Reinjector
@@ -57,6 +58,7 @@ class Pruner:
             return 0  # it waits for a rebuild, which needs every segment
         gone = [segment for segment in self._journal.closed_segments if await self._may_go(segment)]
         for segment in gone:
+            await self._keep_marks_of_others(segment)
             segment.unlink()
             log.info("journal.segment_pruned", segment=segment.name)
         if gone:
@@ -73,6 +75,13 @@ class Pruner:
         known: list[int] = await pipe.execute()
         return not any(known)
 
+    async def _keep_marks_of_others(self, segment: Path) -> None:
+        """A mark may lie behind its accept, in a later segment: while an older one stays, so must the marks."""
+        if segment == self._journal.segments()[0]:
+            return
+        for repeat, accepts in (await asyncio.to_thread(_marks_of_others, segment)).items():
+            await self._journal.append(mark(accepts, repeat=repeat))
+
     def _is_old(self, segment: Path) -> bool:
         return _is_older(segment, self._retention)
 
@@ -84,3 +93,15 @@ def _is_older(segment: Path, seconds: float) -> bool:
 def _ids(segment: Path) -> list[str]:
     accepted = (header for _, header, _ in read_segment(segment) if header["kind"] == "accepted")
     return [message["id"] for header in accepted for message in header["messages"]]
+
+
+def _marks_of_others(segment: Path) -> dict[bool, list[Ids]]:
+    """The accepts that are marked in it and lie in another: repeats of a key, and others."""
+    marks: dict[bool, set[Ids]] = {}
+    own: set[Ids] = set()
+    for _, header, _ in read_segment(segment):
+        if header["kind"] == "confirmed":
+            marks.setdefault(header["repeat"], set()).update(marked(header))
+        elif header["kind"] == "accepted":
+            own.add(tuple(message["id"] for message in header["messages"]))
+    return {repeat: sorted(accepts - own) for repeat, accepts in marks.items() if accepts - own}

@@ -1,11 +1,13 @@
 """Puts into the queue what only the journal holds: after the queue was away, and after this process was.
 
-The id decides: a message that the queue has already is left as it is, so repeating is harmless.
+The id decides: a message that the queue has already is left as it is, so repeating is harmless. One that it may have
+forgotten since, because it ended long ago, is looked for in the archive first.
 """
 
 import asyncio
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
@@ -13,11 +15,14 @@ from pathlib import Path
 from prometheus_client import Counter, Gauge
 from redis.exceptions import ResponseError
 
+from outbox.confirmed import Ids, mark, marked
 from outbox.entry import Entry
 from outbox.inlet import Inlet, Unconfirmed
 from outbox.journal import Journal, Place
 from outbox.records import Damaged, Header
+from outbox.remembered import remembered
 from runtime.logs import get
+from runtime.settings import Settings
 
 log = get(__name__)
 
@@ -32,9 +37,10 @@ _AT_ONCE_BYTES = 16 * 1024 * 1024  # of content
 class Reinjector:
     """Works off a list of places in the journal, oldest first, whenever the queue takes appends."""
 
-    def __init__(self, inlet: Inlet, journal: Journal, *, pause: timedelta) -> None:
+    def __init__(self, inlet: Inlet, journal: Journal, settings: Settings, *, pause: timedelta) -> None:
         self._inlet = inlet
         self._journal = journal
+        self._settings = settings
         self._pause = pause.total_seconds()
         self._places: dict[Place, float] = {}  # and since when (Unix time), oldest first
         self._empty = asyncio.Event()
@@ -44,8 +50,8 @@ class Reinjector:
 
     async def start(self) -> None:
         """Find what was left unconfirmed, then work in the background."""
-        for place, since in await asyncio.to_thread(_unconfirmed_since, self._journal):
-            self._places[place] = since
+        for left in await asyncio.to_thread(self._left_behind):
+            self._places[left.place] = left.since
         if self._places:
             self._empty.clear()
             log.info("accept.found_unconfirmed", count=len(self._places))
@@ -101,6 +107,21 @@ class Reinjector:
                 await self._inlet.well()
         return not self._inlet.is_open
 
+    def _left_behind(self) -> list["_Left"]:
+        """What an earlier life left unconfirmed, less what the archive knows: those marks were lost in a power cut."""
+        left = _unconfirmed(self._journal)
+        forgotten_before = time.time() - self._settings.recent_retention.total_seconds() / 2
+        doubtful = [one for one in left if one.was_asked and one.since < forgotten_before]
+        if not doubtful:
+            return left
+        since = int(min(one.since for one in doubtful) * 1000)
+        known = remembered(self._settings, {i for one in doubtful for i in one.ids}, since=since)
+        had = {one.ids for one in doubtful if known.issuperset(one.ids)}
+        if had:
+            self._journal.write(mark(list(had)))
+            log.info("accept.found_in_archive", count=len(had))
+        return [one for one in left if one.ids not in had]
+
     def _tell(self) -> None:
         name = self._journal.folder.name
         UNCONFIRMED.labels(name).set(len(self._places))
@@ -122,7 +143,7 @@ class Reinjector:
             # The mark needs no fdatasync of its own: without it the entry is put again, which changes nothing.
             # A repeat is answered and never sent: another request was first with its idempotency key.
             repeat = result is not None and result != entry.first_use
-            self._journal.write({"kind": "confirmed", "ids": entry.ids, "repeat": repeat})
+            self._journal.write(mark([entry.ids], repeat=repeat))
             del self._places[place]
             REINJECTED.inc()
         if failures:
@@ -149,20 +170,31 @@ class Reinjector:
             return None
 
 
-def _unconfirmed_since(journal: Journal) -> list[tuple[Place, float]]:
-    """Accepts that were neither confirmed when written nor marked so later.
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """An accept that bears no mark; `since` is the Unix time at which its first message was made."""
 
-    The place of each, and the Unix time at which its first message was made.
-    """
-    open_places: dict[tuple[str, ...], tuple[Place, float]] = {}
-    confirmed: set[tuple[str, ...]] = set()  # met before the accept, which is large and has its own segment
+    ids: Ids
+    place: Place
+    since: float
+    was_asked: bool  # the queue may have it: it got it at the same time
+
+
+def _unconfirmed(journal: Journal) -> list[_Left]:
+    """Accepts that were neither confirmed when written nor marked so later."""
+    left: dict[Ids, _Left] = {}
+    confirmed: set[Ids] = set()  # met before the accept, which is large and has its own segment
     for place, header, _ in journal.replay():
-        if header["kind"] == "accepted" and not header["confirmed"] and _ids(header) not in confirmed:
-            open_places[_ids(header)] = (place, header["messages"][0]["created_at"] / 1000)
-        elif header["kind"] == "confirmed" and open_places.pop(tuple(header["ids"]), None) is None:
-            confirmed.add(tuple(header["ids"]))
-    return list(open_places.values())
+        if header["kind"] == "accepted" and not header["confirmed"]:
+            one = _left(header, place)
+            if one.ids not in confirmed:
+                left[one.ids] = one
+        elif header["kind"] == "confirmed":
+            confirmed.update(ids for ids in marked(header) if left.pop(ids, None) is None)
+    return list(left.values())
 
 
-def _ids(header: Header) -> tuple[str, ...]:
-    return tuple(message["id"] for message in header["messages"])
+def _left(header: Header, place: Place) -> _Left:
+    messages = header["messages"]
+    ids = tuple(message["id"] for message in messages)
+    return _Left(ids, place, messages[0]["created_at"] / 1000, header.get("asked", False))

@@ -6,12 +6,16 @@ from datetime import timedelta
 import pytest
 
 from outbox.accept import Idempotency
+from outbox.archive import archive_once
+from outbox.confirmed import marked
 from outbox.errors import IdempotencyConflict, Unavailable
-from outbox.journal import Journal
+from outbox.journal import read_segment
+from outbox.records import encode
+from outbox.retire import retire_once
 from runtime.clock import now as right_now
-from runtime.connections import StoreError
+from runtime.connections import StoreError, redis_sync
 from tests.fixtures.acceptor import an_acceptor
-from tests.fixtures.mail import NOON, a_submission
+from tests.fixtures.mail import NOON, a_submission, an_attempt
 from tests.fixtures.valkey import ValkeyServer
 from tests.fixtures.waiting import until
 
@@ -28,6 +32,19 @@ async def queued(outbox, count):
         return False
 
 
+def journalled(settings, kind):
+    """The records of a kind in the acceptor's journal, which may be in use."""
+    segments = sorted((settings.data_dir / "journal").glob("*.log"))
+    return [header for segment in segments for _, header, _ in read_segment(segment) if header["kind"] == kind]
+
+
+def without_marks(settings):
+    """The journal as a power cut leaves it before the marks were on the disk."""
+    for segment in (settings.data_dir / "journal").glob("*.log"):
+        kept = [(header, blob) for _, header, blob in read_segment(segment) if header["kind"] != "confirmed"]
+        segment.write_bytes(b"".join(encode(header, blob) for header, blob in kept))
+
+
 @pytest.fixture
 def own_valkey(tmp_path, settings):
     with ValkeyServer(tmp_path / "valkey") as server:
@@ -35,14 +52,37 @@ def own_valkey(tmp_path, settings):
 
 
 async def test_accepted_is_in_both_stores(settings):
-    """In health the queue and the journal hold every message before the answer."""
+    """In health the queue and the journal hold every message before the answer, and a mark in the journal says so."""
     async with an_acceptor(settings) as (acceptor, outbox):
         done = await asyncio.gather(*(acceptor.accept([fresh()]) for _ in range(50)))
+        kept = [m["id"] for header in journalled(settings, "accepted") for m in header["messages"]]
         assert await queued(outbox, 50)
-    journal = Journal(settings.data_dir / "journal")
-    kept = {m["id"] for _, header, _ in journal.replay() for m in header["messages"] if header["confirmed"]}
-    assert kept == {i for accepted in done for i in accepted.ids}
-    await journal.close()
+    ids = {i for accepted in done for i in accepted.ids}
+    assert (len(kept), set(kept)) == (50, ids)
+    assert {i for header in journalled(settings, "confirmed") for accept in marked(header) for i in accept} == ids
+
+
+async def test_a_lost_mark_sends_nothing_again(settings):
+    """A power cut took the marks, and the queue has forgotten the mail since: the archive knows it."""
+    settings = settings.model_copy(update={"journal_way_every": 0, "recent_retention": timedelta(0)})
+    async with an_acceptor(settings) as (acceptor, outbox):
+        for _ in range(3):
+            await acceptor.accept([fresh()])
+        for claim in await outbox.claim("one.test", channel="w#1", limit=3, now=right_now()):
+            await outbox.settle(claim, an_attempt(claim), worker="w", now=right_now(), next_attempt_at=None)
+    later = right_now() + timedelta(minutes=1)
+    with redis_sync(settings) as redis:
+        assert archive_once(redis, settings, now=later) == 6
+        assert retire_once(redis, settings, now=later) == 3
+    without_marks(settings)
+    async with an_acceptor(settings) as (acceptor, outbox):
+        assert acceptor._reinjector.left == 0
+        assert await queued(outbox, 0)
+    without_marks(settings)
+    for segment in (settings.data_dir / "archive").glob("events-*"):
+        segment.unlink()
+    async with an_acceptor(settings) as (_, outbox):
+        await until(lambda: queued(outbox, 3))  # what nobody remembers is put: rather twice than never
 
 
 async def test_same_key_sends_once(settings):

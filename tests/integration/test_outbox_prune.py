@@ -5,9 +5,10 @@ from datetime import timedelta
 
 import pytest
 
+from outbox.confirmed import mark, marked
 from outbox.entry import Entry
 from outbox.inlet import Inlet
-from outbox.journal import Journal
+from outbox.journal import Journal, read_segment
 from outbox.prune import Pruner
 from outbox.queue import Outbox
 from outbox.reinject import Reinjector
@@ -21,7 +22,7 @@ async def parts(settings, tmp_path):
     journal = Journal(tmp_path / "journal", segment_bytes=1)
     outbox = Outbox(redis, settings)
     inlet = Inlet(outbox, redis, timeout=settings.redis_timeout)
-    reinjector = Reinjector(inlet, journal, pause=timedelta(milliseconds=10))
+    reinjector = Reinjector(inlet, journal, settings, pause=timedelta(milliseconds=10))
     settings = settings.model_copy(update={"journal_retention": timedelta(0)})
     yield redis, journal, outbox, reinjector, Pruner(redis, journal, reinjector, settings)
     await journal.close()
@@ -55,6 +56,23 @@ async def test_unconfirmed_accept_keeps_its_segment(parts):
     reinjector.add(place)
     await pruner.prune_once()
     assert place.segment.exists()
+
+
+async def test_marks_outlive_their_segment(parts):
+    """An accept that stays may be marked in a later segment, which goes before it: the mark is written again."""
+    _, journal, outbox, _, pruner = parts
+    entry, place = await journalled(journal, confirmed=False)
+    await outbox.append([entry.arguments(NOON)])
+    await journal.append(mark([entry.ids]))
+    await journal.append({"kind": "filler"})
+    first, *others = journal.closed_segments
+    for segment in others:
+        os.utime(segment, (1, 1))
+    assert first == place.segment
+    assert await pruner.prune_once() == len(others)
+    assert first.exists()
+    records = [header for segment in journal.segments() for _, header, _ in read_segment(segment)]
+    assert [list(marked(header)) for header in records if header["kind"] == "confirmed"] == [[entry.ids]]
 
 
 async def test_queue_without_memory_deletes_nothing(parts):

@@ -170,8 +170,8 @@ async def test_the_way_for_bad_days_is_walked_on_good_ones(settings):
             assert await outbox.find(message_id) is not None
     assert REINJECTED._value.get() - before == 2
     journal = Journal(settings.data_dir / "journal")
-    confirmed = [header["confirmed"] for _, header, _ in journal.replay() if header["kind"] == "accepted"]
-    assert confirmed == [True, True, True, False] * 2
+    asked = [header.get("asked", False) for _, header, _ in journal.replay() if header["kind"] == "accepted"]
+    assert asked == [True, True, True, False] * 2
     await journal.close()
 
 

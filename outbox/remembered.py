@@ -1,0 +1,37 @@
+"""Which accepts the archive tells of: the queue forgets a message some minutes after its end, and never before that.
+
+So queue and archive together know every accept that the queue ever had, however long a machine was away.
+"""
+
+from collections.abc import Collection, Iterator
+
+from outbox.archive import Archive
+from outbox.errors import Gap, ObjectsUnavailable
+from outbox.events import Event
+from runtime.logs import get
+from runtime.settings import Settings
+
+log = get(__name__)
+
+
+def remembered(settings: Settings, ids: Collection[str], *, since: int) -> set[str]:
+    """Those of these message ids that were in some queue, as far as the archive here tells; `since` is in ms.
+
+    Reads the archive back to that instant: call it in a thread. What cannot be read is not remembered.
+    """
+    found: set[str] = set()
+    try:
+        for events in _newest_first(Archive.open(settings)):
+            found.update(event.fields["id"] for event in events if event.kind == "accepted")
+            if max(event.fields["at"] for event in events) < since:
+                break
+    except (ObjectsUnavailable, Gap) as failure:
+        log.error("accept.archive_not_asked", error=str(failure))
+    return found.intersection(ids)
+
+
+def _newest_first(archive: Archive) -> Iterator[list[Event]]:
+    """The events of each segment."""
+    for segment in reversed(archive.segments()):
+        recorded = archive.read(segment.first - 1, segment.last - segment.first + 1)
+        yield [one.event for one in recorded]
