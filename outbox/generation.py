@@ -127,7 +127,8 @@ class Memory:
             known = self.remembered
             if known is None or known.mark != sight.mark or sight.number <= known.number:
                 return
-            self._write(replace(known, number=sight.number, archived=max(known.archived, sight.archived)))
+            newer = replace(known, number=sight.number, archived=max(known.archived, sight.archived))
+            self._write(newer, durably=False)  # a power cut may take it back to what was known some seconds before
 
     async def look(self, redis: Redis) -> bool:
         """Whether the queue has its memory. The first look of a new stack gives it its mark. Raises StoreError."""
@@ -201,15 +202,17 @@ class Memory:
         finally:
             os.close(handle)
 
-    def _write(self, known: Remembered) -> None:
+    def _write(self, known: Remembered, *, durably: bool = True) -> None:
         fresh = self._file.with_suffix(f".{os.getpid()}")
         fields = {"mark": known.mark, "number": known.number, "archived": known.archived}
         with fresh.open("wb") as stream:
             stream.write(orjson.dumps(fields))
             stream.flush()
-            os.fsync(stream.fileno())
+            if durably:
+                os.fsync(stream.fileno())
         fresh.replace(self._file)
-        sync_folder(self._folder)
+        if durably:
+            sync_folder(self._folder)
 
 
 def has_past(settings: Settings) -> bool:

@@ -8,10 +8,10 @@ from runtime.settings import Settings
 
 DRAIN = "worker.jobs.drain"
 WEBHOOKS = "worker.jobs.webhooks"
-CHORES = {  # seconds between two ticks
-    "worker.jobs.archive": 2.0,
-    "worker.jobs.retire": 5.0,
-    "worker.jobs.domains": 2.0,
+CHORES = {  # seconds between two ticks. Each costs the queue twenty writes of RQ's, so none is put more often than needed
+    "worker.jobs.archive": 4.0,
+    "worker.jobs.retire": 10.0,
+    "worker.jobs.domains": 4.0,
     "worker.jobs.audit": 300.0,
     "worker.jobs.suppressions": 600.0,
 }

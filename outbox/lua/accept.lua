@@ -81,6 +81,8 @@ for i, reply in ipairs(replies) do
 end
 if #fresh > 0 then
   local lane = next(lanes)
-  wake(states.queued and not next(lanes, lane) and lane)
+  local only = states.queued and not next(lanes, lane)
+  -- A channel that is at the lane claims until it finds nothing, so nobody need be called for it.
+  if not only or redis.call('ZCOUNT', key('chan', lane), ARGV[2], '+inf') == 0 then wake(only and lane) end
 end
 return replies
