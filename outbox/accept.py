@@ -1,24 +1,23 @@
 """The one way in, used by HTTP and SMTP alike: durable in the queue and in the journal, and only then yes.
 
-Both at once: the queue by one round trip for all accepts of an event-loop turn, the journal by one fdatasync for all
-that wait. Either store alone is enough to say yes; the other's illness is an alarm. What the queue did not confirm
-bears no mark in the journal, and `outbox/reinject.py` puts it into the queue later, under the same id. An accept with
-an idempotency key, of which only the queue can say whether it is a repeat, goes to the queue first; so do large ones.
+Both at once where they can (outbox/both.py); first the queue and then the journal where only the queue can say whether
+an idempotency key is a repeat, and for large contents. Either store alone is enough to say yes; the other's illness is
+an alarm. What the queue did not confirm lies in the journal, and `outbox/reinject.py` puts it into the queue later,
+under the same id.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from prometheus_client import Counter
 from redis.exceptions import ResponseError
 
 from outbox.adopt import Adopter
 from outbox.blind import BlindKeys
-from outbox.confirmed import Confirmed
+from outbox.both import IN_BOTH, IN_JOURNAL, IN_QUEUE, BothStores
 from outbox.door import Door
 from outbox.entry import Entry, FirstUse, Submission
 from outbox.errors import IdempotencyConflict, Unavailable
@@ -26,7 +25,7 @@ from outbox.floors import Floors
 from outbox.generation import Memory
 from outbox.ids import Idempotency, day_of, derive_ids, new_id
 from outbox.inlet import Inlet, Unconfirmed
-from outbox.journal import LARGE, Journal, Place
+from outbox.journal import Journal
 from outbox.prune import Pruner
 from outbox.reinject import Reinjector
 from runtime import clock
@@ -38,9 +37,6 @@ from runtime.settings import Settings
 __all__ = ["Accepted", "Acceptor", "Idempotency", "Submission"]
 
 log = get(__name__)
-
-ACCEPTED = Counter("nightmail_accepted_messages_total", "Messages accepted, by where they were durable", ["stores"])
-_IN_BOTH, _IN_QUEUE, _IN_JOURNAL = map(ACCEPTED.labels, ("both", "queue", "journal"))
 
 _FIRST_LOOK = 5.0  # seconds
 _CANCEL_AGAIN = 0.1  # seconds
@@ -74,7 +70,7 @@ class Acceptor:
         self._patience = settings.redis_timeout.total_seconds()
         self._retention_ms = ms_of(settings.idempotency_retention)
         self._reinjector = Reinjector(inlet, journal, settings, pause=settings.redis_timeout)
-        self._confirmed = Confirmed(journal)
+        self._both = BothStores(inlet, journal, self._reinjector)
         self._blind = BlindKeys()
         self._running: set[asyncio.Task[Any]] = set()
         self._pruner = Pruner(inlet.redis, journal, self._reinjector, settings)
@@ -112,7 +108,7 @@ class Acceptor:
                 task.cancel()
             _, pending = await asyncio.wait(pending, timeout=_CANCEL_AGAIN)
         await self._reinjector.stop()
-        await self._confirmed.close()
+        await self._both.close()
         await self._journal.close()
 
     def demand(self) -> None:
@@ -147,6 +143,9 @@ class Acceptor:
         submissions = await self._inlet.large.named(submissions)
         day = self._day_of(submissions, idempotency)
         entry = Entry.of(submissions, idempotency, day=day, retention_ms=self._retention_ms)
+        if self._both.takes(entry) and not self._is_turn_of_the_journal():
+            await self._both.append(entry)
+            return Accepted(entry.ids)
         return await asyncio.shield(self._keep(self._append(entry, idempotency)))
 
     def _day_of(self, submissions: Sequence[Submission], idempotency: Idempotency | None) -> int:
@@ -173,52 +172,9 @@ class Acceptor:
     async def _append(self, entry: Entry, idempotency: Idempotency | None) -> Accepted:
         if idempotency and (earlier := self._blind.answer_to(entry.key_hash, idempotency.fingerprint)):
             return self._replay(earlier, idempotency)
-        if idempotency is None and self._is_turn_of_the_journal():
+        if self._both.takes(entry):  # and it is the turn of the journal
             with suppress(Unavailable):  # the journal is ill: the queue alone will do
                 return await self._append_by_journal(entry)
-        if idempotency is None and not entry.large and entry.size <= LARGE and not self._inlet.is_open:
-            return await self._append_to_both(entry)
-        return await self._append_in_turn(entry, idempotency)
-
-    async def _append_to_both(self, entry: Entry) -> Accepted:
-        try:
-            place, synced = self._journal.begin(*entry.record(confirmed=False, asked=True))
-        except OSError:
-            return await self._append_in_turn(entry, None)  # which tries the journal once more, and tells
-        try:
-            await self._inlet.put(entry)
-        except (Unconfirmed, ResponseError) as failure:
-            return await self._in_journal_alone(entry, place, synced, failure)
-        self._confirmed.add(entry.ids)
-        await self._kept(entry, synced)
-        return Accepted(entry.ids)
-
-    async def _in_journal_alone(
-        self, entry: Entry, place: Place, synced: Awaitable[object], failure: Exception
-    ) -> Accepted:
-        """The queue did not take it, or nobody knows: re-injected once it is known to be on the disk."""
-        if isinstance(failure, ResponseError):  # it is well and refuses this one
-            log.warning("accept.queue_refused", error=str(failure)[:100])
-        try:
-            await synced
-        except OSError as error:
-            log.error("accept.no_store", error=str(error))
-            raise Unavailable("no store can take messages now") from error
-        self._reinjector.add(place)
-        _IN_JOURNAL.inc(len(entry.ids))
-        return Accepted(entry.ids)
-
-    async def _kept(self, entry: Entry, synced: Awaitable[object]) -> None:
-        """Wait for the journal with what the queue has already: its failure is an alarm, and no more."""
-        try:
-            await synced
-        except OSError as failure:
-            log.error("accept.journal_failed", error=str(failure))
-            _IN_QUEUE.inc(len(entry.ids))
-        else:
-            _IN_BOTH.inc(len(entry.ids))
-
-    async def _append_in_turn(self, entry: Entry, idempotency: Idempotency | None) -> Accepted:
         try:
             first_use = await self._inlet.put(entry)
         except Unconfirmed:
@@ -228,11 +184,17 @@ class Acceptor:
             return await self._append_blind(entry, idempotency)
         if first_use is not None and idempotency is not None:
             return self._replay(first_use, idempotency)
-        await self._kept(entry, self._journal.append(*entry.record(confirmed=True)))
+        try:
+            await self._journal.append(*entry.record(confirmed=True))
+        except OSError as failure:
+            log.error("accept.journal_failed", error=str(failure))
+            IN_QUEUE.inc(len(entry.ids))
+        else:
+            IN_BOTH.inc(len(entry.ids))
         return Accepted(entry.ids)
 
     def _is_turn_of_the_journal(self) -> bool:
-        """Once in so many accepts. Those with a key are left out: only the queue knows a key's first use."""
+        """Once in so many accepts of those that go to both stores at once."""
         self._accepts += 1
         return self._journal_way_every > 0 and self._accepts % self._journal_way_every == 0
 
@@ -258,7 +220,7 @@ class Acceptor:
         if use:
             use.durable = True
         self._reinjector.add(place)
-        _IN_JOURNAL.inc(len(entry.ids))
+        IN_JOURNAL.inc(len(entry.ids))
         return Accepted(entry.ids)
 
     def _replay(self, first_use: FirstUse, idempotency: Idempotency) -> Accepted:

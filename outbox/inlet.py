@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from outbox.entry import Entry, FirstUse
 from outbox.errors import ObjectsUnavailable
@@ -24,11 +25,12 @@ from runtime.logs import get
 log = get(__name__)
 
 _MESSAGE_WEIGHT = 2_000  # what a message weighs beside its content
-_CALL_WEIGHT = 500_000  # about a batch of a hundred mails, which takes the queue some milliseconds
+CALL_WEIGHT = 500_000  # about a batch of a hundred mails, which takes the queue some milliseconds
 _LARGE_BYTES_PER_SECOND = 20_000_000  # what a slow but healthy queue must still take of large contents
 
 
-def _weight(entry: Entry) -> int:
+def weight(entry: Entry) -> int:
+    """Bytes that it weighs in a call."""
     return entry.size + _MESSAGE_WEIGHT * len(entry.submissions)
 
 
@@ -54,7 +56,7 @@ class Inlet:
         self._timeout = timeout.total_seconds()
         self._pause = pause.total_seconds()
         self._now = now
-        self._batcher: Batcher[Entry] = Batcher(self._append, weight=_weight, heavy=_CALL_WEIGHT)
+        self._batcher: Batcher[Entry] = Batcher(self._append, weight=weight, heavy=CALL_WEIGHT)
         self._trial: asyncio.Task[None] | None = None
         self._well = asyncio.Event()
         self._well.set()
@@ -82,6 +84,18 @@ class Inlet:
                 raise Unconfirmed from failure
         verdict, value = await self._batcher.submit(entry)
         return FirstUse.decode(value) if verdict == b"replayed" else None
+
+    async def put_all(self, entries: Sequence[Entry]) -> list[Any]:
+        """Append entries without keys and large contents in one call; for each an Exception if it is not in the queue.
+
+        Either may stand there that `put` raises.
+        """
+        if self.is_open:
+            return [Unconfirmed()] * len(entries)
+        try:
+            return await self._append(entries)
+        except (Unconfirmed, ResponseError) as failure:
+            return [failure] * len(entries)
 
     async def first_use(self, key_hash: str) -> FirstUse | None:
         """What an idempotency key was used for; None if for nothing, or nobody can say now."""

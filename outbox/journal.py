@@ -9,11 +9,11 @@ gets a segment of its own, written in a thread: those beside it wait for neither
 import asyncio
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import count
+from itertools import accumulate, count
 from pathlib import Path
 
 from outbox.records import Damaged, Header, decode, encode, front
@@ -66,18 +66,18 @@ class Journal:
         """Add a record and wait until it is on the disk. Raises OSError when no segment could take it."""
         if len(blob) > LARGE:
             return await self._append_alone(header, blob)
-        place, done = self.begin(header, blob)
-        await done
+        (place,), synced = self.begin([(header, blob)])
+        await synced
         return place
 
-    def begin(self, header: Header, blob: bytes = b"") -> tuple[Place, asyncio.Future[None]]:
-        """Add a record; the future is done once it is on the disk. Raises OSError, and so may the future."""
-        place = self.write(header, blob)
+    def begin(self, records: Sequence[tuple[Header, bytes]]) -> tuple[Sequence[Place], asyncio.Future[None]]:
+        """Add records; the future is done once they are on the disk. Raises OSError, and so may the future."""
+        places = self._write_all(records)
         done = asyncio.get_running_loop().create_future()
         self._waiting.append(done)
         if self._syncing is None:
             self._syncing = asyncio.create_task(self._sync_all())
-        return place, done
+        return places, done
 
     async def _append_alone(self, header: Header, blob: bytes) -> Place:
         segment, handle = self._create()
@@ -92,18 +92,22 @@ class Journal:
 
     def write(self, header: Header, blob: bytes = b"") -> Place:
         """Add a record that is on the disk only with the next `append` (a mark that may be lost without harm)."""
-        record = encode(header, blob)
+        return self._write_all([(header, blob)])[0]
+
+    def _write_all(self, records: Sequence[tuple[Header, bytes]]) -> list[Place]:
+        encoded = [encode(header, blob) for header, blob in records]
         try:
             if self._fd < 0 or self._size >= self._segment_bytes:
                 self._roll()
-            place = Place(self._current, self._size)
-            self._put(record)
+            ends = accumulate(map(len, encoded), initial=self._size)
+            places = [Place(self._current, start) for start, _ in zip(ends, encoded, strict=False)]
+            self._put(b"".join(encoded))
         except OSError:
             self.healthy = False
             self._abandon()
             raise
-        self._unsynced.append(record)
-        return place
+        self._unsynced += encoded
+        return places
 
     def replay(self) -> Iterator[tuple[Place, Header, bytes]]:
         """Every record that was here when this journal was opened, oldest first. A torn tail ends its segment."""

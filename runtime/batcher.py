@@ -48,6 +48,11 @@ class Batcher(Generic[Item]):
             _resolve(reply, error)
         self._waiting.clear()
 
+    async def drained(self) -> None:
+        """Return once all that was submitted is answered."""
+        while self._running:
+            await asyncio.wait(self._running)
+
     async def _run(self) -> None:
         await asyncio.sleep(0)  # let the other calls of this turn join
         while self._waiting:

@@ -8,7 +8,7 @@ from runtime.settings import Settings
 
 DRAIN = "worker.jobs.drain"
 WEBHOOKS = "worker.jobs.webhooks"
-CHORES = {  # seconds between two ticks. Each costs the queue twenty writes of RQ's, so none is put more often than needed
+CHORES = {  # seconds between two ticks, each of which costs the queue twenty writes of RQ's
     "worker.jobs.archive": 4.0,
     "worker.jobs.retire": 10.0,
     "worker.jobs.domains": 4.0,

@@ -208,9 +208,34 @@ async def test_without_any_store_nothing_is_promised(own_valkey, monkeypatch):
         def full(*_):
             raise OSError(28, "full")
 
-        monkeypatch.setattr(acceptor._journal, "write", full)
+        monkeypatch.setattr(acceptor._journal, "_put", full)
         with pytest.raises(Unavailable):
             await acceptor.accept([fresh()])
+
+
+async def test_a_disk_that_fails_leaves_the_queue(settings, monkeypatch):
+    """A write that fails, or an fdatasync that does: the queue has the mail, and the client hears yes."""
+    async with an_acceptor(settings) as (acceptor, outbox):
+        for name in ("_put", "_sync_all"):
+            with monkeypatch.context() as patch:
+                failing = {"_put": failing_write, "_sync_all": failing_sync(acceptor._journal)}[name]
+                patch.setattr(acceptor._journal, name, failing)
+                await asyncio.gather(*(acceptor.accept([fresh()]) for _ in range(3)))
+        assert await queued(outbox, 6)
+
+
+def failing_write(*_):
+    raise OSError(28, "full")
+
+
+def failing_sync(journal):
+    async def sync_all():
+        waiting, journal._waiting = journal._waiting, []
+        for done in waiting:
+            done.set_exception(OSError(5, "the disk is gone"))
+        journal._syncing = None
+
+    return sync_all
 
 
 async def test_cancelled_caller_does_not_stop_the_append(settings):

@@ -182,6 +182,6 @@ async def test_the_trial_of_the_journal_harms_nobody(settings, monkeypatch):
         def broken(*_):
             raise OSError(28, "full")
 
-        monkeypatch.setattr(acceptor._journal, "write", broken)
+        monkeypatch.setattr(acceptor._journal, "_put", broken)
         (message_id,) = (await acceptor.accept([a_submission(now=now())])).ids
         assert await outbox.find(message_id) is not None
