@@ -20,7 +20,7 @@ _CHANGING_RECIPIENT = (
     *("state", "number", "outcome", "outcome_number", "code", "status", "text", "updated_at", "ended_at"),
 )
 _KNOWN_EMAIL = ("id", "number", "reverse_path", *_CHANGING_EMAIL)
-_END = 253_402_300_800_000  # ms: the year 10000, which no datetime holds
+END = 253_402_300_800_000  # ms: the year 10000, which no datetime holds
 _CHANGING_POLICY = ("value", "number", "updated_at")
 
 
@@ -83,7 +83,7 @@ def _counts(db: sa.Connection, events: Sequence[Event], known: Known) -> list[Ro
     paths = {message.get("reverse_path") for message in told if isinstance(message, dict)}
     paths |= {email["reverse_path"] for email in known.emails.values()}
     instants = (event.fields.get("at") for event in events)
-    slots = {slot_of(from_ms(at)) for at in instants if isinstance(at, int) and 0 <= at < _END}
+    slots = {slot_of(from_ms(at)) for at in instants if isinstance(at, int) and 0 <= at < END}
     if not slots:
         return []
     counts = tables.email_counts.c

@@ -15,7 +15,7 @@ from prometheus_client import Counter
 from sqlalchemy.exc import SQLAlchemyError
 
 from history import schema
-from history.batch import read_checkpoint, write_batch
+from history.batch import END, read_checkpoint, write_batch
 from history.belonging import Belonging, name_it, read_stamp
 from history.chaos import Chaos, Mode
 from history.engine import Database
@@ -23,6 +23,7 @@ from history.installation import Installation
 from history.recording import Recording
 from history.report import Report
 from history.sessions import SessionWatch
+from history.standing_back import StandingBack
 from outbox.errors import Gap
 from outbox.stream import EventSource, Progress, Recorded
 from runtime import clock, logs
@@ -64,6 +65,7 @@ class Recorder:
         self._size = batch
         self._now = now
         self.checkpoint = 0  # as last seen; for reports only
+        self.recorded_until: datetime | None = None  # the instant of the newest event that this process recorded
 
     def record_batch(self) -> int:
         """Record the events that follow the checkpoint; how many, 0 when there are none.
@@ -140,12 +142,18 @@ class Recorder:
             raise
         self._size = min(self._most, self._size * 2)
         self.checkpoint = batch[-1].event.number
+        self.recorded_until = _instant(batch[-1])
         if self._belonging:
             self._belonging.moved(self.checkpoint)
         _RECORDED.inc(len(batch))
         for number in unreadable:
             _UNREADABLE.inc()
             log.error("event.unreadable", number=number)
+
+
+def _instant(recorded: Recorded) -> datetime | None:
+    at = recorded.event.fields.get("at")
+    return clock.from_ms(at) if isinstance(at, int) and 0 <= at < END else None
 
 
 def run(settings: Settings) -> None:
@@ -175,6 +183,7 @@ def run(settings: Settings) -> None:
         report=report,
         stop=stop,
         may_mend=lambda: chaos.get().mode is not Mode.DROPPED,
+        standing_back=StandingBack(now=clock.now),
     )
     watch = SessionWatch.of(database)
     threading.Thread(target=watch.run, args=(stop,), name="sessions", daemon=True).start()

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from datetime import datetime
 from typing import Protocol
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -10,6 +11,7 @@ from history import schema
 from history.errors import Foreign
 from history.faults import words
 from history.report import RecorderState, Report
+from history.standing_back import StandingBack
 from outbox.errors import Gap, ObjectsUnavailable, OutboxError
 from runtime import logs
 from runtime.connections import StoreError
@@ -21,6 +23,7 @@ _PAUSE = 0.5  # seconds after a failure: at most two tries a second, however the
 # mail was taken would be in the way of its delivery.
 _GATHER = 0.1
 _FEW = 500
+_MANY = 4_000  # events; with 5,000 a segment of the archive closes, and their contents must be had from there
 _IDLE = 0.5  # longest wait for news before the checkpoint is looked at again: the database may have been restored
 
 
@@ -28,6 +31,7 @@ class Step(Protocol):
     """What the loop drives: a Recorder."""
 
     checkpoint: int
+    recorded_until: datetime | None
 
     def record_batch(self) -> int:
         """Record some events; how many."""
@@ -40,7 +44,7 @@ class Recording:
     """Drives a recorder until `stop`.
 
     `wait(after, seconds)` returns early on news; `newest()` is the number of the newest event; `may_mend`: chaos
-    allows it.
+    allows it; `standing_back`: who says whether others go first.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class Recording:
         report: Report,
         stop: threading.Event,
         may_mend: Callable[[], bool] = lambda: True,
+        standing_back: StandingBack | None = None,
     ) -> None:
         self._recorder = recorder
         self._wait = wait
@@ -59,6 +64,7 @@ class Recording:
         self._report = report
         self._stop = stop
         self._may_mend = may_mend
+        self._standing_back = standing_back
         self._rebuilding = False
 
     def run(self) -> None:
@@ -93,8 +99,24 @@ class Recording:
         self._report.tell(self._recorder.checkpoint, state)
         if caught_up:
             self._wait(self._recorder.checkpoint, _IDLE)
-        if self._newest() - self._recorder.checkpoint < _FEW:
-            self._stop.wait(_GATHER)
+        behind = self._behind()
+        if behind < _FEW or (behind < _MANY and self._is_young()):
+            self._rest()
+
+    def _behind(self) -> int:
+        return self._newest() - self._recorder.checkpoint
+
+    def _is_young(self) -> bool:
+        return self._standing_back is not None and self._standing_back.is_young(self._recorder.recorded_until)
+
+    def _rest(self) -> None:
+        """Gather, and let others go first where there is not enough for all."""
+        if self._standing_back:
+            self._standing_back.begin()
+        self._stop.wait(_GATHER)
+        while self._standing_back and self._standing_back.goes_on(self._recorder.recorded_until):
+            if self._behind() >= _MANY or self._stop.wait(_GATHER):
+                return
 
     def _database_failed(self, error: SQLAlchemyError) -> None:
         if schema.is_missing(error):

@@ -99,8 +99,9 @@ class Archive:
         segment = self._with(after + 1)
         if segment is None:
             return self._over_a_seam(after, limit)
-        wanted = [r for r in self._load(segment) if r.event.number > after]
-        return wanted[:limit]
+        events = self._load(segment)
+        start = bisect_right(events, after, key=lambda recorded: recorded.event.number)
+        return events[start : start + limit]
 
     def _over_a_seam(self, after: int, limit: int) -> list[Recorded]:
         """The segment behind `after`, if a rebuild of the queue lies between (`Event.follows`)."""

@@ -21,6 +21,8 @@ from runtime.logs import get
 
 log = get(__name__)
 
+_LANES = 2  # groups on their way at once: the next gathers meanwhile, and larger ones cost less
+
 ACCEPTED = Counter("nightmail_accepted_messages_total", "Messages accepted, by where they were durable", ["stores"])
 IN_BOTH, IN_QUEUE, IN_JOURNAL = map(ACCEPTED.labels, ("both", "queue", "journal"))
 
@@ -33,7 +35,7 @@ class BothStores:
         self._journal = journal
         self._reinjector = reinjector
         self._confirmed = Confirmed(journal)
-        self._batcher: Batcher[Entry] = Batcher(self._append_all, weight=weight, heavy=CALL_WEIGHT)
+        self._batcher: Batcher[Entry] = Batcher(self._append_all, weight=weight, heavy=CALL_WEIGHT, lanes=_LANES)
 
     def takes(self, entry: Entry) -> bool:
         """Whether it may go this way. Only the queue can say whether a key is a repeat; large contents go before it."""

@@ -27,6 +27,7 @@ class Script:
     def __init__(self, *steps):
         self.steps = list(steps)
         self.checkpoint = 7
+        self.recorded_until = None
         self.mended = 0
         self.stop = Stop()
 
