@@ -13,7 +13,7 @@ from outbox.tail import Tail
 from runtime.clock import to_ms
 from runtime.settings import Settings
 
-_AT_ONCE = 200
+_AT_ONCE = 40  # messages of one call: everybody else waits for it
 
 
 def compact(redis: Redis, settings: Settings) -> int:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from redis import Redis
@@ -11,7 +11,7 @@ from outbox.events import Event
 from outbox.message import Message
 
 _MOST_BYTES = 16 * 1024 * 1024  # of content in one reading
-
+_EVENTS_AT_ONCE, _CONTENTS_AT_ONCE = 500, 50  # of one call: everybody else waits for it
 
 ReadBlob = Callable[[Message], bytes | None]
 
@@ -53,8 +53,15 @@ class Tail:
 
     def events(self, after: int, limit: int) -> list[Event]:
         """Up to `limit` events newer than `after`, holes or not, without contents."""
-        entries: Any = self._redis.xrange(self._stream, min=f"{after + 1}-0", count=limit)
-        return [Event(int(number.partition(b"-")[0]), orjson.loads(entry[b"e"])) for number, entry in entries]
+        events: list[Event] = []
+        while len(events) < limit:
+            after = events[-1].number if events else after
+            count = min(_EVENTS_AT_ONCE, limit - len(events))
+            entries: Any = self._redis.xrange(self._stream, min=f"{after + 1}-0", count=count)
+            events += [Event(int(number.partition(b"-")[0]), orjson.loads(entry[b"e"])) for number, entry in entries]
+            if len(entries) < count:
+                break
+        return events
 
     def wait(self, after: int, seconds: float) -> None:
         """Return when there is an event newer than `after`, or after `seconds`."""
@@ -70,7 +77,10 @@ class Tail:
     def _contents(self, accepted: list[Event]) -> dict[int, bytes]:
         if not accepted:
             return {}
-        octets: Any = self._redis.mget([f"{self._prefix}:c:{event.fields['id']}" for event in accepted])
+        keys = [f"{self._prefix}:c:{event.fields['id']}" for event in accepted]
+        octets: list[Any] = []
+        for start in range(0, len(keys), _CONTENTS_AT_ONCE):
+            octets += cast("Any", self._redis.mget(keys[start : start + _CONTENTS_AT_ONCE]))
         found = zip(accepted, octets, strict=True)
         contents = {event.number: content for event, content in found if content and not is_large(event)}
         for event in filter(is_large, accepted):
