@@ -4,6 +4,7 @@ import asyncio
 import itertools
 from collections.abc import Iterator
 
+from bench.content import text
 from outbox.entry import Entry, Submission
 from outbox.ids import new_id
 from outbox.message import Message, Recipient
@@ -29,7 +30,7 @@ def submission(domain: str, size: int, number: int) -> Submission:
     at = now()
     recipient = f"reader{number}@{domain}"
     head = f"From: {_SENDER}\r\nTo: {recipient}\r\nSubject: One\r\n\r\n".encode()
-    content = head + (b"y" * 78 + b"\r\n") * (max(0, size - len(head)) // 80)
+    content = head + text(max(0, size - len(head) - 2), seed=number) + b"\r\n"
     message = Message(
         id=new_id(at),
         created_at=at,

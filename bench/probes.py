@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 import uvloop
 
 from bench import http_load, processor, smtp_load
+from bench.content import text
 from bench.figures import quantile
 from bench.http_load import Load, post
 from bench.sink import Sink
@@ -25,6 +26,7 @@ _REST = 0.05  # seconds between two of them
 _HALF_LOAD_SECONDS = 4.0
 _KNOWN = 2.0  # seconds within which every process knows a new domain
 _PATIENCE = 240.0  # seconds for a load to arrive
+_TEXT = text(smtp_load.SIZE).decode().replace("\r\n", "\n")
 
 Measured = dict[str, list[float]]
 T = TypeVar("T")
@@ -186,6 +188,4 @@ def _spent(load: str, side: Side, before: dict[str, float], mails: int) -> Measu
 
 
 def _mail(number: int) -> dict[str, str]:
-    text = "x" * 78 + "\n"
-    body = (text * (smtp_load.SIZE // len(text) + 1))[: smtp_load.SIZE]
-    return {"from": smtp_load.SENDER, "to": f"{number}{smtp_load.RECIPIENT}", "subject": "One", "text": body}
+    return {"from": smtp_load.SENDER, "to": f"{number}{smtp_load.RECIPIENT}", "subject": "One", "text": _TEXT}

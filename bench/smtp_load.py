@@ -3,15 +3,18 @@
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from types import TracebackType
 from typing import Self
 
+from bench.content import text
+
 SENDER = "news@sender.test"
 RECIPIENT = "reader@dest.test"  # smtp-source puts a number in front
 SIZE = 4096  # octets of a message's body
-_LINE = b"x" * 78 + b"\r\n"
-_BODY = (_LINE * (SIZE // len(_LINE) + 1))[: SIZE - 2] + b"\r\n"
+_BODY = text(SIZE - 2) + b"\r\n"
+_HEAD = f"From: {SENDER}\r\nTo: {RECIPIENT}\r\nSubject: One\r\n\r\n".encode()
 _PATIENCE = 240.0  # seconds
 
 
@@ -20,12 +23,15 @@ def send_many(port: int, mails: int, *, sessions: int) -> tuple[float, float]:
     program = shutil.which("smtp-source")
     if program is None:
         raise LookupError("smtp-source is not installed: apt install postfix")
-    words = [program, "-s", str(sessions), "-l", str(SIZE), "-m", str(mails), "-N", "-d"]
-    began = time.perf_counter()
-    subprocess.run(  # noqa: S603 - our own words
-        [*words, "-f", SENDER, "-t", RECIPIENT, f"127.0.0.1:{port}"], check=True, timeout=_PATIENCE
-    )
-    return began, time.perf_counter()
+    with tempfile.NamedTemporaryFile(suffix=".eml") as mail:
+        mail.write((_HEAD + _BODY).replace(b"\r\n", b"\n"))
+        mail.flush()
+        words = [program, "-s", str(sessions), "-F", mail.name, "-m", str(mails), "-N", "-d"]
+        began = time.perf_counter()
+        subprocess.run(  # noqa: S603 - our own words
+            [*words, "-f", SENDER, "-t", RECIPIENT, f"127.0.0.1:{port}"], check=True, timeout=_PATIENCE
+        )
+        return began, time.perf_counter()
 
 
 class OneAtATime:
@@ -51,8 +57,7 @@ class OneAtATime:
         self._say(b"MAIL FROM:<%s>" % SENDER.encode(), b"250")
         self._say(b"RCPT TO:<%d%s>" % (number, RECIPIENT.encode()), b"250")
         self._say(b"DATA", b"354")
-        head = f"From: {SENDER}\r\nTo: {number}{RECIPIENT}\r\nSubject: One\r\n\r\n"
-        self._say(head.encode() + _BODY + b".", b"250")
+        self._say(_HEAD + _BODY + b".", b"250")
         return began
 
     def _say(self, line: bytes, code: bytes) -> None:

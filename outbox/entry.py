@@ -9,6 +9,7 @@ import orjson
 
 from outbox.ids import Idempotency
 from outbox.message import Message
+from outbox.packing import packed
 from outbox.queue import bucket_of
 from outbox.records import Header
 from outbox.scripts import Argument
@@ -26,7 +27,7 @@ class Submission:
     @property
     def queued(self) -> bytes:
         """What the queue itself gets of the content: nothing of one that lies beside it."""
-        return b"" if self.message.blob else self.content
+        return b"" if self.message.blob else packed(self.content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +78,8 @@ class Entry:
 
     @property
     def size(self) -> int:
-        """Bytes of content that the queue gets."""
-        return sum(len(s.queued) for s in self.submissions)
+        """Bytes of content that go to the queue, before they are packed."""
+        return sum(len(s.content) for s in self.submissions if not s.message.blob)
 
     @property
     def large(self) -> list[Submission]:

@@ -23,6 +23,7 @@ from outbox.entry import Entry, Submission
 from outbox.errors import Gap
 from outbox.events import Event
 from outbox.journal import is_held, read_segment
+from outbox.packing import unpacked
 from outbox.records import Header, decode
 from outbox.states import ENDED, State
 from outbox.suppression import KIND
@@ -146,8 +147,7 @@ class Sources:
         if not fields:
             return None
         message = read_view(fields, None).message
-        if message.blob:
-            content = self.blobs.read(message)
+        content = self.blobs.read(message) if message.blob else unpacked(content)
         return Submission(message, content) if content is not None else None
 
     def receipt(self, place: tuple[int, int]) -> tuple[Header, str]:

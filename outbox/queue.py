@@ -19,6 +19,7 @@ from outbox.blobs import Blobs
 from outbox.errors import ObjectsUnavailable
 from outbox.generation import Memory
 from outbox.message import Attempt, Claim, Message
+from outbox.packing import unpacked
 from outbox.recall import BRIEF, Recall
 from outbox.receipt import Receipt
 from outbox.scripts import Argument, Scripts
@@ -204,7 +205,7 @@ class Outbox:
         fields, *octets = await pipe.execute()
         if BRIEF in fields:
             return (await self._recall.views({message_id: fields[BRIEF]}, content=content)).get(message_id)
-        view = read_view(fields, octets[0] if octets else None) if fields else None
+        view = read_view(fields, unpacked(octets[0]) if octets else None) if fields else None
         return await self._with_blob(view) if view and content and view.message.blob else view
 
     async def _with_blob(self, view: MessageView) -> MessageView:
@@ -263,7 +264,7 @@ def _claim(lane: str, row: list[Any]) -> Claim:
     message = Message.from_json(meta)
     return Claim(
         message=replace(message, scheduled_at=from_ms(rescheduled)) if rescheduled else message,
-        content=content,
+        content=unpacked(content),
         index=int(did.rpartition(b"/")[2]),
         lane=lane,
         recipients=tuple(int(i) for i in to.split(b",")),

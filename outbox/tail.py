@@ -9,6 +9,7 @@ from redis import Redis
 
 from outbox.events import Event
 from outbox.message import Message
+from outbox.packing import unpacked
 
 _MOST_BYTES = 16 * 1024 * 1024  # of content in one reading
 _EVENTS_AT_ONCE, _CONTENTS_AT_ONCE = 500, 50  # of one call: everybody else waits for it
@@ -82,7 +83,7 @@ class Tail:
         for start in range(0, len(keys), _CONTENTS_AT_ONCE):
             octets += cast("Any", self._redis.mget(keys[start : start + _CONTENTS_AT_ONCE]))
         found = zip(accepted, octets, strict=True)
-        contents = {event.number: content for event, content in found if content and not is_large(event)}
+        contents = {event.number: unpacked(packed) for event, packed in found if packed and not is_large(event)}
         for event in filter(is_large, accepted):
             content = self._read_blob(Message.from_dict(event.fields["message"]))
             contents |= {event.number: content} if content is not None else {}

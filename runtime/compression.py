@@ -29,10 +29,15 @@ def compress(octets: bytes) -> bytes:
     return _tools.compressor.compress(octets)
 
 
+def is_compressed(octets: bytes) -> bool:
+    """Whether it begins as a Zstandard frame does."""
+    return octets.startswith(_MAGIC)
+
+
 def decompress(octets: bytes) -> bytes:
     """The inverse. Raises ValueError for what is damaged or no such thing."""
     try:
-        if octets.startswith(_MAGIC):
+        if is_compressed(octets):
             return _tools.decompressor.decompress(octets)
         return zlib.decompress(octets, _ZLIB_OR_GZIP)
     except (zstandard.ZstdError, zlib.error) as error:

@@ -3,6 +3,7 @@
 import asyncio
 
 from bench import probes
+from bench.content import text
 from bench.figures import Figure, told
 from bench.http_load import post
 from bench.plan import Plan, Tell
@@ -33,7 +34,7 @@ class _Trivial(asyncio.Protocol):
 
 def measure(plan: Plan, tell: Tell) -> list[Figure]:
     """Requests a second with both in one process, so that this is the least the client can do."""
-    request = post("/emails", "re_token", {"text": "x" * 4096})
+    request = post("/emails", "re_token", {"text": text(4096).decode()})
 
     async def run() -> float:
         server = await asyncio.get_running_loop().create_server(lambda: _Trivial(len(request)), "127.0.0.1", 0)

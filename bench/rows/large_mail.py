@@ -19,6 +19,7 @@ from typing import IO, cast
 
 import orjson
 
+from bench.content import text
 from bench.figures import Figure, told
 from bench.http_load import OK, Tally, post
 from bench.plan import Plan, Tell
@@ -35,7 +36,7 @@ _SECONDS = 8.0
 _CLIENTS = 4
 _CONNECTIONS = 100
 _FILE = 18_500_000  # octets, 25 MB in base64
-_SMALL = {"from": "a@acme.test", "to": "b@there.test", "subject": "Small", "text": "x" * 3_800}
+_SMALL = {"from": "a@acme.test", "to": "b@there.test", "subject": "Small", "text": text(3_800).decode()}
 
 # 127.1 is 127.0.0.1 to the system, and another machine to us: then large contents stay in the queue.
 _PLACES = {"beside the queue": "127.0.0.1", "in the queue": "127.1"}

@@ -20,6 +20,7 @@ from outbox.floors import Floors
 from outbox.inlet import Inlet, Unconfirmed
 from outbox.message import Message
 from outbox.object_store_folder import FolderStore
+from outbox.packing import packed
 from outbox.states import State
 from outbox.stream import EventSource
 from runtime import clock
@@ -81,7 +82,7 @@ async def test_a_large_content_lies_beside_the_queue(stored):
         small = await machine.accept("ann@one.test", content=b"x" * LARGE)
         assert names(machine) == [name_of(await message_of(machine, large))]
         assert await queue_octets(machine, large) == 0
-        assert await queue_octets(machine, small) == LARGE
+        assert await queue_octets(machine, small) == len(packed(b"x" * LARGE)) > 0
         assert await read(machine, large) == CONTENT
         assert (await machine.outbox.find(large, content=True)).content == CONTENT
     journals = stored.data_dir / "journal" / "api-1"

@@ -1,0 +1,30 @@
+"""How a content lies in the queue: compressed, where that saves something, because the queue is memory.
+
+Nothing marks it but its first octets: those of a Zstandard frame begin no message, whose first octet begins a field
+name or a line end (RFC 5322 section 2.2), and whose second is ASCII.
+"""
+
+from typing import overload
+
+from runtime.compression import compress, decompress, is_compressed
+
+_WORTH = 512  # octets: less of it saves less than it costs
+
+
+def packed(content: bytes) -> bytes:
+    """What the queue gets."""
+    if is_compressed(content):  # a message cannot be, but what goes in comes out
+        return compress(content)
+    if len(content) < _WORTH:
+        return content
+    small = compress(content)
+    return small if len(small) < len(content) else content
+
+
+@overload
+def unpacked(octets: bytes) -> bytes: ...
+@overload
+def unpacked(octets: None) -> None: ...
+def unpacked(octets: bytes | None) -> bytes | None:
+    """The content; None where the queue has none. Raises ValueError for what is damaged."""
+    return decompress(octets) if octets and is_compressed(octets) else octets
