@@ -20,7 +20,7 @@ _CHANGING_RECIPIENT = (
     *("state", "number", "outcome", "outcome_number", "code", "status", "text", "updated_at", "ended_at"),
 )
 _KNOWN_EMAIL = ("id", "number", "reverse_path", *_CHANGING_EMAIL)
-END = 253_402_300_800_000  # ms: the year 10000, which no datetime holds
+_END = 253_402_300_800_000  # ms: the year 10000, which no datetime holds
 _CHANGING_POLICY = ("value", "number", "updated_at")
 
 
@@ -71,6 +71,12 @@ def _known(db: sa.Connection, batch: Sequence[Recorded]) -> Known:
     return known
 
 
+def instant_of(event: Event) -> datetime | None:
+    """When it happened; None where it does not say so in a way that can be read."""
+    at = event.fields.get("at")
+    return from_ms(at) if isinstance(at, int) and 0 <= at < _END else None
+
+
 def _numbers(db: sa.Connection, batch: Sequence[Recorded]) -> set[int]:
     """The numbers that are there, from the batch's first to its last."""
     number, asked = tables.events.c.number, [recorded.event.number for recorded in batch]
@@ -82,8 +88,7 @@ def _counts(db: sa.Connection, events: Sequence[Event], known: Known) -> list[Ro
     told = (event.fields.get("message") for event in events)
     paths = {message.get("reverse_path") for message in told if isinstance(message, dict)}
     paths |= {email["reverse_path"] for email in known.emails.values()}
-    instants = (event.fields.get("at") for event in events)
-    slots = {slot_of(from_ms(at)) for at in instants if isinstance(at, int) and 0 <= at < END}
+    slots = {slot_of(at) for event in events if (at := instant_of(event))}
     if not slots:
         return []
     counts = tables.email_counts.c

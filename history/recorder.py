@@ -15,7 +15,7 @@ from prometheus_client import Counter
 from sqlalchemy.exc import SQLAlchemyError
 
 from history import schema
-from history.batch import END, read_checkpoint, write_batch
+from history.batch import instant_of, read_checkpoint, write_batch
 from history.belonging import Belonging, name_it, read_stamp
 from history.chaos import Chaos, Mode
 from history.engine import Database
@@ -142,18 +142,13 @@ class Recorder:
             raise
         self._size = min(self._most, self._size * 2)
         self.checkpoint = batch[-1].event.number
-        self.recorded_until = _instant(batch[-1])
+        self.recorded_until = instant_of(batch[-1].event)
         if self._belonging:
             self._belonging.moved(self.checkpoint)
         _RECORDED.inc(len(batch))
         for number in unreadable:
             _UNREADABLE.inc()
             log.error("event.unreadable", number=number)
-
-
-def _instant(recorded: Recorded) -> datetime | None:
-    at = recorded.event.fields.get("at")
-    return clock.from_ms(at) if isinstance(at, int) and 0 <= at < END else None
 
 
 def run(settings: Settings) -> None:

@@ -143,10 +143,12 @@ class Acceptor:
         submissions = await self._inlet.large.named(submissions)
         day = self._day_of(submissions, idempotency)
         entry = Entry.of(submissions, idempotency, day=day, retention_ms=self._retention_ms)
-        if self._both.takes(entry) and not self._is_turn_of_the_journal():
-            await self._both.append(entry)
-            return Accepted(entry.ids)
-        return await asyncio.shield(self._keep(self._append(entry, idempotency)))
+        if not self._both.takes(entry):
+            return await asyncio.shield(self._keep(self._append(entry, idempotency)))
+        if self._is_turn_of_the_journal():
+            return await asyncio.shield(self._keep(self._append_by_journal(entry)))
+        await self._both.append(entry)
+        return Accepted(entry.ids)
 
     def _day_of(self, submissions: Sequence[Submission], idempotency: Idempotency | None) -> int:
         """The day that is in the ids: today, or yesterday when midnight passed since they were minted."""
@@ -172,9 +174,6 @@ class Acceptor:
     async def _append(self, entry: Entry, idempotency: Idempotency | None) -> Accepted:
         if idempotency and (earlier := self._blind.answer_to(entry.key_hash, idempotency.fingerprint)):
             return self._replay(earlier, idempotency)
-        if self._both.takes(entry):  # and it is the turn of the journal
-            with suppress(Unavailable):  # the journal is ill: the queue alone will do
-                return await self._append_by_journal(entry)
         try:
             first_use = await self._inlet.put(entry)
         except Unconfirmed:
@@ -200,7 +199,10 @@ class Acceptor:
 
     async def _append_by_journal(self, entry: Entry) -> Accepted:
         """The way for bad days, tried on good ones. Waits for the queue, so that a client can ask for its mail."""
-        accepted = await self._append_blind(entry, None)
+        try:
+            accepted = await self._append_blind(entry, None)
+        except Unavailable:  # the journal is ill: the queue alone will do
+            return await self._append(entry, None)
         if not self._inlet.is_open:
             await self._reinjector.caught_up(self._patience)
         return accepted

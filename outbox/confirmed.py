@@ -53,6 +53,11 @@ def mark(accepts: Sequence[Ids], *, repeat: bool = False) -> Header:
     return {"kind": "confirmed", "accepts": accepts, "repeat": repeat}
 
 
+def ids_of(header: Header) -> Ids:
+    """The messages of an accept's record."""
+    return tuple(message["id"] for message in header["messages"])
+
+
 def marked(header: Header) -> Iterator[Ids]:
     """The accepts that a mark names; before 0.2 it named one."""
     yield from map(tuple, header["accepts"] if "accepts" in header else [header["ids"]])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from redis.asyncio import Redis
 
-from outbox.confirmed import Ids, mark, marked
+from outbox.confirmed import Ids, ids_of, mark, marked
 from outbox.generation import Memory
 from outbox.journal import Journal, own_journal, read_segment, sync_folder
 from outbox.reinject import Reinjector
@@ -92,7 +92,7 @@ def _is_older(segment: Path, seconds: float) -> bool:
 
 def _ids(segment: Path) -> list[str]:
     accepted = (header for _, header, _ in read_segment(segment) if header["kind"] == "accepted")
-    return [message["id"] for header in accepted for message in header["messages"]]
+    return [message_id for header in accepted for message_id in ids_of(header)]
 
 
 def _marks_of_others(segment: Path) -> dict[bool, list[Ids]]:
@@ -101,7 +101,7 @@ def _marks_of_others(segment: Path) -> dict[bool, list[Ids]]:
     own: set[Ids] = set()
     for _, header, _ in read_segment(segment):
         if header["kind"] == "confirmed":
-            marks.setdefault(header["repeat"], set()).update(marked(header))
+            marks.setdefault(header.get("repeat", False), set()).update(marked(header))
         elif header["kind"] == "accepted":
-            own.add(tuple(message["id"] for message in header["messages"]))
+            own.add(ids_of(header))
     return {repeat: sorted(accepts - own) for repeat, accepts in marks.items() if accepts - own}

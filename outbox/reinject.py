@@ -15,7 +15,7 @@ from pathlib import Path
 from prometheus_client import Counter, Gauge
 from redis.exceptions import ResponseError
 
-from outbox.confirmed import Ids, mark, marked
+from outbox.confirmed import Ids, ids_of, mark, marked
 from outbox.entry import Entry
 from outbox.inlet import Inlet, Unconfirmed
 from outbox.journal import Journal, Place
@@ -118,8 +118,11 @@ class Reinjector:
         known = remembered(self._settings, {i for one in doubtful for i in one.ids}, since=since)
         had = {one.ids for one in doubtful if known.issuperset(one.ids)}
         if had:
-            self._journal.write(mark(list(had)))
             log.info("accept.found_in_archive", count=len(had))
+            with suppress(
+                OSError
+            ):  # without the mark the archive is asked again at the next start; a full disk is no end
+                self._journal.write(mark(list(had)))
         return [one for one in left if one.ids not in had]
 
     def _tell(self) -> None:
@@ -195,6 +198,5 @@ def _unconfirmed(journal: Journal) -> list[_Left]:
 
 
 def _left(header: Header, place: Place) -> _Left:
-    messages = header["messages"]
-    ids = tuple(message["id"] for message in messages)
-    return _Left(ids, place, messages[0]["created_at"] / 1000, header.get("asked", False))
+    since = header["messages"][0]["created_at"] / 1000
+    return _Left(ids_of(header), place, since, header.get("asked", False))

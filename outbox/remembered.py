@@ -3,7 +3,8 @@
 So queue and archive together know every accept that the queue ever had, however long a machine was away.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 
 from outbox.archive import Archive
 from outbox.errors import Gap, ObjectsUnavailable
@@ -14,7 +15,7 @@ from runtime.settings import Settings
 log = get(__name__)
 
 
-def remembered(settings: Settings, ids: Collection[str], *, since: int) -> set[str]:
+def remembered(settings: Settings, ids: AbstractSet[str], *, since: int) -> set[str]:
     """Those of these message ids that were in some queue, as far as the archive here tells; `since` is in ms.
 
     Reads the archive back to that instant: call it in a thread. What cannot be read is not remembered.
@@ -22,12 +23,12 @@ def remembered(settings: Settings, ids: Collection[str], *, since: int) -> set[s
     found: set[str] = set()
     try:
         for events in _newest_first(Archive.open(settings)):
-            found.update(event.fields["id"] for event in events if event.kind == "accepted")
+            found |= ids & {event.fields["id"] for event in events if event.kind == "accepted"}
             if max(event.fields["at"] for event in events) < since:
                 break
     except (ObjectsUnavailable, Gap) as failure:
         log.error("accept.archive_not_asked", error=str(failure))
-    return found.intersection(ids)
+    return found
 
 
 def _newest_first(archive: Archive) -> Iterator[list[Event]]:

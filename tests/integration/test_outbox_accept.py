@@ -204,11 +204,7 @@ async def test_without_any_store_nothing_is_promised(own_valkey, monkeypatch):
     server, settings = own_valkey
     async with an_acceptor(settings) as (acceptor, _):
         server.kill()
-
-        def full(*_):
-            raise OSError(28, "full")
-
-        monkeypatch.setattr(acceptor._journal, "_put", full)
+        monkeypatch.setattr(acceptor._journal, "_put", failing_write)
         with pytest.raises(Unavailable):
             await acceptor.accept([fresh()])
 
@@ -216,9 +212,8 @@ async def test_without_any_store_nothing_is_promised(own_valkey, monkeypatch):
 async def test_a_disk_that_fails_leaves_the_queue(settings, monkeypatch):
     """A write that fails, or an fdatasync that does: the queue has the mail, and the client hears yes."""
     async with an_acceptor(settings) as (acceptor, outbox):
-        for name in ("_put", "_sync_all"):
+        for name, failing in (("_put", failing_write), ("_sync_all", failing_sync(acceptor._journal))):
             with monkeypatch.context() as patch:
-                failing = {"_put": failing_write, "_sync_all": failing_sync(acceptor._journal)}[name]
                 patch.setattr(acceptor._journal, name, failing)
                 await asyncio.gather(*(acceptor.accept([fresh()]) for _ in range(3)))
         assert await queued(outbox, 6)
