@@ -18,6 +18,7 @@ from outbox.request_log import LoggedRequest, RequestLog
 from runtime import clock
 from runtime.connections import StoreError
 from runtime.logs import get
+from runtime.tasks import end
 
 log = get(__name__)
 
@@ -43,9 +44,7 @@ class RequestKeeper:
 
     async def __aexit__(self, *_: object) -> None:
         """Write what is left, and end."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await end(self._task)
         await self._write()
 
     def note(self, scope: Scope, facts: Mapping[str, Any]) -> None:

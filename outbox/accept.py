@@ -33,13 +33,13 @@ from runtime.clock import ms_of, to_ms
 from runtime.connections import StoreError
 from runtime.logs import get
 from runtime.settings import Settings
+from runtime.tasks import end
 
 __all__ = ["Accepted", "Acceptor", "Idempotency", "Submission"]
 
 log = get(__name__)
 
 _FIRST_LOOK = 5.0  # seconds
-_CANCEL_AGAIN = 0.1  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +102,7 @@ class Acceptor:
         """Let running appends finish, then close."""
         if self._running:
             await asyncio.wait(self._running)
-        pending = set(self._background)
-        while pending:  # again and again: a Redis client that is just connecting may swallow a cancellation
-            for task in pending:
-                task.cancel()
-            _, pending = await asyncio.wait(pending, timeout=_CANCEL_AGAIN)
+        await end(*self._background)
         await self._reinjector.stop()
         await self._both.close()
         await self._journal.close()

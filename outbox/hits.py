@@ -18,6 +18,7 @@ from runtime import clock
 from runtime.connections import StoreError
 from runtime.logs import get
 from runtime.settings import Settings
+from runtime.tasks import end
 
 log = get(__name__)
 
@@ -59,7 +60,7 @@ class Hits:
         self._pause = 0.0
         if self._sending and not self._sending.done():
             await asyncio.wait([self._sending], timeout=_LAST)
-            self._sending.cancel()
+            await end(self._sending)
 
     def _note(self, hit: Hit) -> None:
         if len(self._waiting) >= _WAITING:

@@ -21,6 +21,7 @@ from runtime import clock
 from runtime.batcher import Batcher
 from runtime.connections import StoreError, passes
 from runtime.logs import get
+from runtime.tasks import end
 
 log = get(__name__)
 
@@ -111,8 +112,7 @@ class Inlet:
     async def stop(self) -> None:
         """End the background trial."""
         self.large.stop()
-        if self._trial:
-            self._trial.cancel()
+        await end(self._trial)
 
     async def _append(self, entries: Sequence[Entry]) -> list[Any]:
         limit = self._timeout + sum(entry.size for entry in entries) / _LARGE_BYTES_PER_SECOND

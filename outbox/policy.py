@@ -21,6 +21,7 @@ from runtime.clock import to_ms
 from runtime.connections import StoreError
 from runtime.logs import get
 from runtime.settings import Settings
+from runtime.tasks import end
 
 __all__ = ["ApiKey", "Permission", "Policy"]
 
@@ -28,7 +29,6 @@ log = get(__name__)
 
 REFRESH = timedelta(milliseconds=250)
 TELL_USE = 5.0  # seconds between two words to the queue about which keys were used
-_CANCEL_AGAIN = 0.1  # seconds
 _FRESH_SECONDS = 3.0  # an older snapshot may not say that a key does not exist
 
 
@@ -69,9 +69,7 @@ class Policy:
 
     async def stop(self) -> None:
         """End keeping up."""
-        while self._task and not self._task.done():  # a Redis client that is just connecting may swallow it
-            self._task.cancel()
-            await asyncio.wait([self._task], timeout=_CANCEL_AGAIN)
+        await end(self._task)
 
     def authenticate(self, token: str) -> ApiKey:
         """The key of a token. Raises KeyUnknown, or Unavailable when the snapshot is too old to say so."""

@@ -23,6 +23,7 @@ from outbox.records import Damaged, Header
 from outbox.remembered import remembered
 from runtime.logs import get
 from runtime.settings import Settings
+from runtime.tasks import end
 
 log = get(__name__)
 
@@ -60,9 +61,7 @@ class Reinjector:
 
     async def stop(self) -> None:
         """End; what is left is found again at the next start."""
-        if self._task:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        await end(self._task)
 
     @property
     def segments(self) -> set[Path]:

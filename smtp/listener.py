@@ -9,6 +9,7 @@ import socket
 from collections.abc import Awaitable, Callable
 
 from runtime.logs import get
+from runtime.tasks import end
 
 log = get(__name__)
 
@@ -36,9 +37,7 @@ class Listener:
 
     async def close(self) -> None:
         """Accept no more. What was accepted goes on."""
-        if self._accepting is not None:
-            self._accepting.cancel()
-            await asyncio.gather(self._accepting, return_exceptions=True)
+        await end(self._accepting)
         self._socket.close()
 
     async def _accept(self) -> None:

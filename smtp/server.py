@@ -14,6 +14,7 @@ from outbox.ratelimit import RateLimiter
 from runtime import clock
 from runtime.logs import get
 from runtime.settings import Settings
+from runtime.tasks import end
 from smtp.connection import HANDSHAKE
 from smtp.intake import Intake
 from smtp.limits import MEMORY_MESSAGES, Connections, Memory
@@ -92,10 +93,8 @@ class SubmissionServer:
             else:
                 session.stop()
         if welcomes:
-            _, late = await asyncio.wait(welcomes, timeout=_GRACE)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*welcomes, return_exceptions=True)
+            await asyncio.wait(welcomes, timeout=_GRACE)
+            await end(*welcomes)
         log.info("submission.stopped", sessions=len(welcomes))
 
     async def _close_ports(self) -> None:

@@ -7,12 +7,13 @@ still for some milliseconds, with its connections open and its claims in hand: l
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 
 from outbox.errors import QueueLost
 from outbox.generation import WATCH
 from runtime.connections import StoreError
 from runtime.logs import get
+from runtime.tasks import end
 from worker.channel import Channel, Parts
 from worker.dialer import Dialer
 from worker.lanes import Pauses, plan
@@ -90,13 +91,13 @@ class Drain:
     async def stop(self, grace: float) -> None:
         """Finish the deliveries under way within `grace` seconds, give the others back."""
         self.end()
-        await self._cancel(self._duties[:2])  # no new channels, but leases and settling go on
+        await end(*self._duties[:2])  # no new channels, but leases and settling go on
         await self._channels_end(grace)
         cut = dict(self._channels)
-        await self._cancel(cut.values())
+        await end(*cut.values())
         await self._give_back(list(cut))
         await self._parts.finisher.close(MOST_PAUSE)
-        await self._cancel(self._duties)
+        await end(*self._duties)
         for client in self._dialer.pool.empty():
             client.abort()
 
@@ -114,14 +115,6 @@ class Drain:
                 await channel.release()
             except StoreError:
                 log.warning("release.failed", lane=channel.lane)  # their leases will run out
-
-    async def _cancel(self, tasks: Iterable[asyncio.Task[None]]) -> None:
-        """Cancel until they end: a Redis client that is just connecting may turn a cancellation into its own error."""
-        pending = {task for task in tasks if not task.done()}
-        while pending:
-            for task in pending:
-                task.cancel()
-            _, pending = await asyncio.wait(pending, timeout=MOST_PAUSE / 10)
 
     # Duties
 

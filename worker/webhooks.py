@@ -19,6 +19,7 @@ from runtime.logs import get
 from runtime.outside import Outside
 from runtime.sealing import Seal
 from runtime.settings import Settings
+from runtime.tasks import end
 from worker.webhook_lane import RETRIES, Parts, WebhookLane
 from worker.webhook_messages import EventReader
 
@@ -60,13 +61,9 @@ class WebhookLanes:
 
     async def stop(self) -> None:
         """Cut what is under way: nothing was promised for it, and it is tried again."""
-        pending = {task for _, task in self._lanes.values()} | self._closing
-        if self._watching:
-            pending.add(self._watching)
-        while pending:  # again and again: a Redis client that is just connecting may swallow a cancellation
-            for task in pending:
-                task.cancel()
-            _, pending = await asyncio.wait(pending, timeout=0.1)
+        await end(self._watching, *(task for _, task in self._lanes.values()))
+        if self._closing:
+            await asyncio.wait(self._closing)
 
     async def _watch(self) -> None:
         while True:
@@ -94,7 +91,6 @@ class WebhookLanes:
             if task.done() and not task.cancelled() and (error := task.exception()):
                 log.error("webhook.lane_crashed", webhook=webhook_id, exc_info=error)
             if webhook_id not in enabled or task.done():
-                task.cancel()
                 del self._lanes[webhook_id]
                 self._close(webhook_id, task, forget=webhook_id not in known)
         for webhook_id, webhook in enabled.items():
@@ -107,7 +103,7 @@ class WebhookLanes:
 
     def _close(self, webhook_id: str, lane: asyncio.Task[None], *, forget: bool) -> None:
         async def close() -> None:
-            await asyncio.wait([lane])
+            await end(lane)
             if forget:  # what it took after the webhook was removed
                 with suppress(*StoreError):
                     await self._parts.queue.drop(webhook_id)
