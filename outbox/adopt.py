@@ -70,6 +70,7 @@ class Adopter:
         try:
             await reinjector.start()
             found, before = reinjector.left, -1
+            await reinjector.asked()
             while reinjector.left not in {0, before}:
                 before = reinjector.left
                 await reinjector.caught_up(_PROGRESS)

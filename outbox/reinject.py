@@ -6,6 +6,7 @@ forgotten since, because it ended long ago, is looked for in the archive first.
 
 import asyncio
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -44,43 +45,58 @@ class Reinjector:
         self._settings = settings
         self._pause = pause.total_seconds()
         self._places: dict[Place, float] = {}  # and since when (Unix time), oldest first
+        self._doubtful: dict[Place, _Left] = {}  # held back until the archive was asked
         self._empty = asyncio.Event()
         self._empty.set()
         self._more = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._asking: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Find what was left unconfirmed, then work in the background."""
-        for left in await asyncio.to_thread(self._left_behind):
-            self._places[left.place] = left.since
-        if self._places:
-            self._empty.clear()
-            log.info("accept.found_unconfirmed", count=len(self._places))
-            self._more.set()
+        """Find what was left unconfirmed, then work in the background.
+
+        What the queue may have had and forgotten since waits there for the archive, of which a week may have to be
+        read: a power cut took its mark.
+        """
+        forgotten_before = time.time() - self._settings.recent_retention.total_seconds() / 2
+        for left in await asyncio.to_thread(_unconfirmed, self._journal):
+            if left.was_asked and left.since < forgotten_before:
+                self._doubtful[left.place] = left
+            else:
+                self._places[left.place] = left.since
+        if self.left:
+            log.info("accept.found_unconfirmed", count=self.left, doubtful=len(self._doubtful))
+        self._wake()
         self._task = asyncio.create_task(self._run())
+        if self._doubtful:
+            self._asking = asyncio.create_task(self._ask())
 
     async def stop(self) -> None:
         """End; what is left is found again at the next start."""
-        await end(self._task)
+        await end(self._asking, self._task)
 
     @property
     def segments(self) -> set[Path]:
         """Segments that hold something the queue does not have yet."""
-        return {place.segment for place in self._places}
+        return {place.segment for places in (self._places, self._doubtful) for place in places}
 
     @property
     def left(self) -> int:
         """How many accepts the queue does not have yet."""
-        return len(self._places)
+        return len(self._places) + len(self._doubtful)
 
     def add(self, place: Place) -> None:
         """One more accept that the queue did not confirm."""
         self._places[place] = time.time()
-        self._empty.clear()
-        self._more.set()
+        self._wake()
+
+    async def asked(self) -> None:
+        """Return once the archive has told what the queue had."""
+        if self._asking:
+            await asyncio.wait([self._asking])
 
     async def caught_up(self, patience: float) -> None:
-        """Return once nothing is left to put, or after `patience` seconds."""
+        """Return once all is put that may be put now, or after `patience` seconds."""
         with suppress(TimeoutError):
             async with asyncio.timeout(patience):
                 await self._empty.wait()
@@ -106,29 +122,30 @@ class Reinjector:
                 await self._inlet.well()
         return not self._inlet.is_open
 
-    def _left_behind(self) -> list["_Left"]:
-        """What an earlier life left unconfirmed, less what the archive knows: those marks were lost in a power cut."""
-        left = _unconfirmed(self._journal)
-        forgotten_before = time.time() - self._settings.recent_retention.total_seconds() / 2
-        doubtful = [one for one in left if one.was_asked and one.since < forgotten_before]
-        if not doubtful:
-            return left
-        since = int(min(one.since for one in doubtful) * 1000)
-        known = remembered(self._settings, {i for one in doubtful for i in one.ids}, since=since)
-        had = {one.ids for one in doubtful if known.issuperset(one.ids)}
+    def _wake(self) -> None:
+        if self._places:
+            self._empty.clear()
+            self._more.set()
+
+    async def _ask(self) -> None:
+        """The archive, about what the queue may have had: what it knows is marked, the rest is put."""
+        doubtful = list(self._doubtful.values())
+        had = await _known_to_the_archive(doubtful, self._settings)
         if had:
             log.info("accept.found_in_archive", count=len(had))
-            with suppress(
-                OSError
-            ):  # without the mark the archive is asked again at the next start; a full disk is no end
-                self._journal.write(mark(list(had)))
-        return [one for one in left if one.ids not in had]
+            with suppress(OSError):  # a full disk: without the mark the archive is asked again at the next start
+                await self._journal.append(mark(sorted(had)))
+        unknown = {left.place: left.since for left in doubtful if left.ids not in had}
+        self._places = {**unknown, **self._places}
+        self._doubtful.clear()
+        self._wake()
 
     def _tell(self) -> None:
         name = self._journal.folder.name
-        UNCONFIRMED.labels(name).set(len(self._places))
-        oldest = next(iter(self._places.values()), None)
-        LAG.labels(name).set(max(0.0, time.time() - oldest) if oldest else 0)
+        UNCONFIRMED.labels(name).set(self.left)
+        now = time.time()
+        oldest = min(next(iter(self._places.values()), now), *(left.since for left in self._doubtful.values()), now)
+        LAG.labels(name).set(now - oldest)
 
     async def _put_some(self) -> None:
         entries = await asyncio.to_thread(self._read_some, list(islice(self._places, _AT_ONCE)))
@@ -199,3 +216,9 @@ def _unconfirmed(journal: Journal) -> list[_Left]:
 def _left(header: Header, place: Place) -> _Left:
     since = header["messages"][0]["created_at"] / 1000
     return _Left(ids_of(header), place, since, header.get("asked", False))
+
+
+async def _known_to_the_archive(doubtful: Sequence[_Left], settings: Settings) -> set[Ids]:
+    since = int(min(left.since for left in doubtful) * 1000)
+    known = await remembered(settings, {i for left in doubtful for i in left.ids}, since=since)
+    return {left.ids for left in doubtful if known.issuperset(left.ids)}

@@ -3,10 +3,10 @@
 So queue and archive together know every accept that the queue ever had, however long a machine was away.
 """
 
-from collections.abc import Iterator
+import asyncio
 from collections.abc import Set as AbstractSet
 
-from outbox.archive import Archive
+from outbox.archive import Archive, Segment
 from outbox.errors import Gap, ObjectsUnavailable
 from outbox.events import Event
 from runtime.logs import get
@@ -15,14 +15,16 @@ from runtime.settings import Settings
 log = get(__name__)
 
 
-def remembered(settings: Settings, ids: AbstractSet[str], *, since: int) -> set[str]:
+async def remembered(settings: Settings, ids: AbstractSet[str], *, since: int) -> set[str]:
     """Those of these message ids that were in some queue, as far as the archive here tells; `since` is in ms.
 
-    Reads the archive back to that instant: call it in a thread. What cannot be read is not remembered.
+    Reads the archive back to that instant, in a thread. What cannot be read is not remembered.
     """
     found: set[str] = set()
     try:
-        for events in _newest_first(Archive.open(settings)):
+        archive = await asyncio.to_thread(Archive.open, settings)
+        for segment in reversed(await asyncio.to_thread(archive.segments)):
+            events = await asyncio.to_thread(_events, archive, segment)
             found |= ids & {event.fields["id"] for event in events if event.kind == "accepted"}
             if max(event.fields["at"] for event in events) < since:
                 break
@@ -31,8 +33,6 @@ def remembered(settings: Settings, ids: AbstractSet[str], *, since: int) -> set[
     return found
 
 
-def _newest_first(archive: Archive) -> Iterator[list[Event]]:
-    """The events of each segment."""
-    for segment in reversed(archive.segments()):
-        recorded = archive.read(segment.first - 1, segment.last - segment.first + 1)
-        yield [one.event for one in recorded]
+def _events(archive: Archive, segment: Segment) -> list[Event]:
+    recorded = archive.read(segment.first - 1, segment.last - segment.first + 1)
+    return [one.event for one in recorded]

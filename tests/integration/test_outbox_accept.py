@@ -5,12 +5,14 @@ from datetime import timedelta
 
 import pytest
 
+from outbox import reinject
 from outbox.accept import Idempotency
 from outbox.archive import archive_once
 from outbox.confirmed import marked
 from outbox.errors import IdempotencyConflict, Unavailable
 from outbox.journal import read_segment
 from outbox.records import encode
+from outbox.remembered import remembered
 from outbox.retire import retire_once
 from runtime.clock import now as right_now
 from runtime.connections import StoreError, redis_sync
@@ -62,7 +64,7 @@ async def test_accepted_is_in_both_stores(settings):
     assert {i for header in journalled(settings, "confirmed") for accept in marked(header) for i in accept} == ids
 
 
-async def test_a_lost_mark_sends_nothing_again(settings):
+async def test_a_lost_mark_sends_nothing_again(settings, monkeypatch):
     """A power cut took the marks, and the queue has forgotten the mail since: the archive knows it."""
     settings = settings.model_copy(update={"journal_way_every": 0, "recent_retention": timedelta(0)})
     async with an_acceptor(settings) as (acceptor, outbox):
@@ -75,14 +77,25 @@ async def test_a_lost_mark_sends_nothing_again(settings):
         assert archive_once(redis, settings, now=later) == 6
         assert retire_once(redis, settings, now=later) == 3
     without_marks(settings)
-    async with an_acceptor(settings) as (acceptor, outbox):
-        assert acceptor._reinjector.left == 0
-        assert await queued(outbox, 0)
+    told = asyncio.Event()
+
+    async def slowly(*asked, **since):
+        await told.wait()
+        return await remembered(*asked, **since)
+
+    with monkeypatch.context() as slow:
+        slow.setattr(reinject, "remembered", slowly)
+        async with an_acceptor(settings) as (acceptor, outbox):  # and serves while the archive is read
+            assert acceptor._reinjector.left == 3
+            await acceptor.accept([fresh()])
+            told.set()
+            await until(lambda: acceptor._reinjector.left == 0)
+            assert await queued(outbox, 1)
     without_marks(settings)
     for segment in (settings.data_dir / "archive").glob("events-*"):
         segment.unlink()
     async with an_acceptor(settings) as (_, outbox):
-        await until(lambda: queued(outbox, 3))  # what nobody remembers is put: rather twice than never
+        await until(lambda: queued(outbox, 4))  # what nobody remembers is put: rather twice than never
 
 
 async def test_same_key_sends_once(settings):
