@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.telemetry import TelemetryConfig
 
 from api import errors, frame, limits
@@ -47,3 +47,8 @@ def new_app(
         app.add_middleware(limits.Admission, acceptor=acceptor)
     app.add_middleware(frame.Frame, note=note)  # added last, so outermost
     return app
+
+
+def take(app: FastAPI, router: APIRouter) -> None:
+    """Its routes as they are: `include_router` would build each a second time, and that upon a first client's request."""
+    app.router.routes.extend(router.routes)

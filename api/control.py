@@ -28,7 +28,7 @@ from api import (
     webhooks,
 )
 from api.answer import HISTORY, json_response
-from api.app import new_app
+from api.app import new_app, take
 from api.auth import KeyGuard
 from api.ids import EmailId, parse_id
 from api.listing import Listing, Page
@@ -70,20 +70,20 @@ def create_app(
     app.add_exception_handler(HistoryUnavailable, _history_unavailable)
     lookup = Lookup(settings, outbox, history, redis)
     domain_store = DomainStore(policy_store, settings, seal)
-    app.include_router(metrics.router(history, domain_store, owner))  # before the emails, since it looks like one
-    app.include_router(_emails(lookup, Listing(outbox, history), owner))
-    app.include_router(files.router(lookup, downloads.addresses(settings), owner))
-    app.include_router(sharing.router(lookup, shares.addresses(settings), owner))
-    app.include_router(usage.router(history, domain_store, owner, rate_limit=settings.rate_limit))
-    app.include_router(claims.router(domain_store, owner))
-    app.include_router(domains.router(domain_store, owner))
-    app.include_router(keys.router(policy_store, domain_store, owner))
-    app.include_router(suppressions.router(suppression_list, owner))
+    take(app, metrics.router(history, domain_store, owner))  # before the emails, since it looks like one
+    take(app, _emails(lookup, Listing(outbox, history), owner))
+    take(app, files.router(lookup, downloads.addresses(settings), owner))
+    take(app, sharing.router(lookup, shares.addresses(settings), owner))
+    take(app, usage.router(history, domain_store, owner, rate_limit=settings.rate_limit))
+    take(app, claims.router(domain_store, owner))
+    take(app, domains.router(domain_store, owner))
+    take(app, keys.router(policy_store, domain_store, owner))
+    take(app, suppressions.router(suppression_list, owner))
     hooks, messages = Webhooks(policy_store, seal), WebhookQueue(redis, settings)
-    app.include_router(webhooks.router(hooks, messages, owner, reachable=settings.reachable_networks))
-    app.include_router(templates.router(TemplateStore(policy_store), owner))
-    app.include_router(_chaos(settings, chaos, owner))
-    app.include_router(probes.router(settings, redis, ready=lambda: True))
+    take(app, webhooks.router(hooks, messages, owner, reachable=settings.reachable_networks))
+    take(app, templates.router(TemplateStore(policy_store), owner))
+    take(app, _chaos(settings, chaos, owner))
+    take(app, probes.router(settings, redis, ready=lambda: True))
     openapi.document(app)
     return app
 

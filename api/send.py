@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api import downloads, errors, live, logs, openapi, probes, shares
 from api.accepting import Intake, Mode
 from api.answer import json_response
-from api.app import new_app
+from api.app import new_app, take
 from api.auth import KeyGuard
 from api.compose import Composer
 from api.direct import Handler
@@ -59,13 +59,13 @@ def create_app(
     app = new_app(
         "Nightmail send API", settings, acceptor=acceptor, handlers=handlers, readers=readers, note=keeper.note
     )
-    app.include_router(sending)
-    app.include_router(downloads.router(downloads.addresses(settings), forwarder))
-    app.include_router(shares.router(shares.addresses(settings), forwarder))
-    app.include_router(live.router(outbox, forwarder, composer, owner, acceptor))
-    app.include_router(_reading(settings, redis, forwarder, owner))
-    app.include_router(logs.router(RequestLog(redis, settings), owner))
-    app.include_router(probes.router(settings, redis, ready=lambda: acceptor.can_append))
+    take(app, sending)
+    take(app, downloads.router(downloads.addresses(settings), forwarder))
+    take(app, shares.router(shares.addresses(settings), forwarder))
+    take(app, live.router(outbox, forwarder, composer, owner, acceptor))
+    take(app, _reading(settings, redis, forwarder, owner))
+    take(app, logs.router(RequestLog(redis, settings), owner))
+    take(app, probes.router(settings, redis, ready=lambda: acceptor.can_append))
     app.router.default = _pass_on(forwarder, owner)
     openapi.document(app)
     return app
