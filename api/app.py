@@ -50,5 +50,5 @@ def new_app(
 
 
 def take(app: FastAPI, router: APIRouter) -> None:
-    """Its routes as they are: `include_router` would build each a second time, and that upon a first client's request."""
+    """Its routes as they are: `include_router` would build each a second time, upon the first client's request."""
     app.router.routes.extend(router.routes)

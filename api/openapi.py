@@ -35,9 +35,7 @@ _MODES = {"type": "string", "enum": ["strict", "permissive"], "default": "strict
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that may refuse in these ways, beside those that every route has."""
-    return {
-        status: {"description": _WORDS[status], "content": _PROBLEM} for status in (401, 429, 500, 503, *statuses)
-    }
+    return {status: {"description": _WORDS[status], "content": _PROBLEM} for status in (401, 429, 500, 503, *statuses)}
 
 
 def body(schema: dict[str, Any], *, required: bool = True) -> dict[str, Any]:

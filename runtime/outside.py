@@ -12,6 +12,7 @@ import socket
 import ssl
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, cast
 from urllib.parse import SplitResult, urlsplit
 
@@ -74,7 +75,7 @@ class Outside:
         """Private networks that are `allowed` may be reached all the same. `trust`: other authorities than usual."""
         self._allowed = allowed
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=trust or ssl.create_default_context(),
+            ssl_context=trust or _usual_authorities(),
             max_connections=connections,
             max_keepalive_connections=0,  # a kept connection would outlive the check of its address
             network_backend=_CheckedBackend(self._allowed),
@@ -117,6 +118,12 @@ class Outside:
                         break
             said = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
             return Answer(response.status, said, bytes(body[:most]), whole=len(body) <= most)
+
+
+@cache
+def _usual_authorities() -> ssl.SSLContext:
+    """Those of this machine; reading them takes tens of milliseconds."""
+    return ssl.create_default_context()
 
 
 class _CheckedBackend(httpcore.AsyncNetworkBackend):
