@@ -24,7 +24,7 @@ demo: .venv/.installed ## Send 2,000 mails while the database is taken away and 
 
 test: .venv/.installed-node ## Import walls and all tests
 	$(BIN)/lint-imports
-	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: .venv/.installed-dev ## Lint, format, types, import walls
 	$(BIN)/ruff check
