@@ -11,6 +11,7 @@ import httpx
 from fastapi import Request, Response
 
 from api.errors import NO_ENDPOINT, unavailable
+from runtime.cut_off import cut_off_as
 from runtime.logs import get
 from runtime.settings import Settings
 
@@ -68,7 +69,10 @@ class Forwarder:
     ) -> Response:
         onward = [pair for pair in _end_to_end(request.headers.raw) if body or pair[0].lower() != b"content-type"]
         try:
-            answer = await self._client.request(method, target, headers=onward, content=body or None, timeout=patience)
+            with cut_off_as(httpx.ConnectError):
+                answer = await self._client.request(
+                    method, target, headers=onward, content=body or None, timeout=patience
+                )
         except httpx.InvalidURL as wrong:
             raise NO_ENDPOINT from wrong
         except httpx.HTTPError as failure:

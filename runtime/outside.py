@@ -18,6 +18,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import httpcore
 
+from runtime.cut_off import cut_off_as
 from runtime.networks import Network
 from runtime.reachable import is_reachable
 
@@ -102,8 +103,9 @@ class Outside:
         parts = check_url(url, self._allowed)
         target = parts._replace(fragment="").geturl()
         try:
-            async with asyncio.timeout(seconds):
-                return await self._ask(method, _ascii(target, parts), headers, content, most)
+            with cut_off_as(httpcore.ConnectError):
+                async with asyncio.timeout(seconds):
+                    return await self._ask(method, _ascii(target, parts), headers, content, most)
         except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, OSError) as failure:
             raise Unreachable(_words(failure)) from failure
 

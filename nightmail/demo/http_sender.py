@@ -8,6 +8,7 @@ import httpx
 
 from nightmail.client_details import ClientDetails
 from nightmail.demo.ledger import Ledger, Receipt
+from runtime.cut_off import cut_off_as
 
 _PATIENCE = 30.0  # seconds of lost connections before we give up
 _PAUSE = 0.2
@@ -62,7 +63,8 @@ class HttpSender:
         deadline = time.monotonic() + _PATIENCE
         while True:
             try:
-                return await self._client.post("/emails", json=mail, headers=headers)
+                with cut_off_as(httpx.ConnectError):
+                    return await self._client.post("/emails", json=mail, headers=headers)
             except httpx.TransportError:
                 if time.monotonic() > deadline:
                     raise

@@ -9,6 +9,7 @@ from typing import Any, Self
 import httpx
 
 from nightmail.client_details import ClientDetails
+from runtime.cut_off import cut_off_as
 
 _PAGE = 100  # of GET /emails
 _MAILBOX_PAGE = 5_000
@@ -74,7 +75,8 @@ async def _asked(question: Callable[[], Awaitable[httpx.Response]], *, patience:
     deadline = time.monotonic() + patience
     while True:
         try:
-            answer: dict[str, Any] = (await question()).raise_for_status().json()
+            with cut_off_as(httpx.ConnectError):
+                answer: dict[str, Any] = (await question()).raise_for_status().json()
         except httpx.HTTPError:
             if time.monotonic() > deadline:
                 raise

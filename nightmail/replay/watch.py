@@ -9,6 +9,7 @@ from typing import Any, Self
 import httpx
 
 from nightmail.client_details import ClientDetails
+from runtime.cut_off import cut_off_as
 
 _EVERY = 0.25  # seconds between two questions of a kind
 _LIMIT = 10.0  # seconds for an answer; far more than any may take
@@ -87,7 +88,8 @@ class Watch:
     async def _keep(self, question: Callable[[], Coroutine[Any, Any, None]]) -> None:
         while True:
             try:
-                await question()
+                with cut_off_as(httpx.ConnectError):
+                    await question()
             except httpx.HTTPError:
                 self.unanswered += 1
             await asyncio.sleep(_EVERY)
