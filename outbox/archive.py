@@ -1,9 +1,8 @@
-"""Closed events with the contents of their messages, in compressed, hashed segments: a chore, no database.
+"""Closed events with the contents of their messages, in compressed, hashed segments.
 
-What lies here need not lie in memory: the stream is trimmed behind it, contents and ended messages leave the queue
-behind it, and the recorder reads from here what the stream no longer has. Names tell the range and the hash:
-`events-<first>-<last>-<16 hex of SHA-256>.zst`
-(`.gz` before 0.2), and inside are the records of outbox/records.py.
+What lies here need not lie in memory: a chore (outbox/archiving.py) moves it out of the queue, and the recorder reads
+from here what the stream no longer has. Names tell the range and the hash:
+`events-<first>-<last>-<16 hex of SHA-256>.zst` (`.gz` before 0.2), and inside are the records of outbox/records.py.
 """
 
 import hashlib
@@ -11,35 +10,22 @@ import io
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable
-from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Self
 
-from redis import Redis
-
-from outbox.blobs import Blobs
-from outbox.errors import BlobLost, Gap, ObjectsUnavailable
+from outbox.errors import Gap
 from outbox.events import Event
-from outbox.generation import Memory
-from outbox.message import Message
 from outbox.object_store import ARCHIVED, Store, open_archive_store
 from outbox.object_store_folder import FolderStore
 from outbox.records import decode, encode
-from outbox.retire import compact
-from outbox.tail import Recorded, Tail
-from runtime.clock import from_ms
+from outbox.tail import Recorded
 from runtime.compression import compress, decompress
 from runtime.logs import get
 from runtime.settings import Settings
 
 log = get(__name__)
 
-_SEGMENT_EVENTS = 5_000
-_SEGMENT_BYTES = 8 * 1024 * 1024  # of content: contents lie in the queue's memory until they are archived
-_LONGEST_OPEN = timedelta(seconds=30)  # events this old are archived even if they are few
 _HELD = 2  # segments kept in memory by a reader: contents of up to 16 MB each
 
 
@@ -77,15 +63,20 @@ class Archive:
         self._known = _sorted(self.store.names())
         return self._known
 
-    def newest(self, at_least: int = 0) -> int:
-        """The number of the newest archived event, `at_least` when none is newer: then only later ones are listed."""
-        later = self.store.names(f"events-{at_least:012d}" if at_least else "")
-        return max((segment.last for segment in _sorted(later)), default=at_least)
+    def later(self, number: int) -> list[Segment]:
+        """The segments that reach beyond this event, in order."""
+        found = _sorted(self.store.names(f"events-{number:012d}" if number else ""))
+        return [segment for segment in found if segment.last > number]
+
+    def is_whole(self, segment: Segment) -> bool:
+        """Whether the store gives what was written."""
+        octets = self.store.get(segment.name)
+        return octets is not None and _digest(octets) == segment.digest
 
     def write(self, events: list[Recorded]) -> Segment:
         """Keep consecutive events as one segment, durable and read back on return. Raises ObjectsUnavailable."""
         octets = _pack(events)
-        digest = hashlib.sha256(octets).hexdigest()[:16]
+        digest = _digest(octets)
         first, last = events[0].event.number, events[-1].event.number
         name = f"events-{first:012d}-{last:012d}-{digest}.zst"
         self.store.put(name, octets)
@@ -128,7 +119,7 @@ class Archive:
     def _load(self, segment: Segment) -> list[Recorded]:
         if segment not in self._held:
             octets = self.store.get(segment.name)
-            if octets is None or hashlib.sha256(octets).hexdigest()[:16] != segment.digest:
+            if octets is None or _digest(octets) != segment.digest:
                 self._known.remove(segment)
                 what = "gone" if octets is None else "damaged"
                 raise Gap(segment.first, because=f"archive segment {segment.name} is {what}")
@@ -138,54 +129,8 @@ class Archive:
         return self._held[segment]
 
 
-def archive_once(redis: Redis, settings: Settings, *, now: datetime) -> int:
-    """Archive what the stream holds beyond the archive, if it is enough or old enough; how many events that were.
-
-    The stream is trimmed, and contents leave the queue, only behind what the store gave back as it was written.
-    Raises QueueLost.
-    """
-    Memory(settings).require(redis)
-    tail = Tail(redis, settings.queue_prefix, read_blob=partial(_blob, Blobs(settings)))
-    archived = tail.archived()
-    try:
-        archive = Archive.open(settings)
-        newest = archive.newest(at_least=archived)
-        events = tail.read(newest, _SEGMENT_EVENTS)
-        if not events or not _is_due(events, now):
-            if newest > archived:  # it ended between a segment and this note
-                _give_back(redis, settings, newest)
-            return 0
-        if not events[0].event.follows(newest):
-            log.error("archive.gap", expected=newest + 1, found=events[0].event.number)
-        segment = archive.write(events)
-    except ObjectsUnavailable as failure:
-        log.error("archive.unavailable", error=str(failure))
-        return 0
-    log.info("archive.segment_closed", segment=segment.name, events=len(events))
-    _give_back(redis, settings, segment.last)
-    return len(events)
-
-
-def _blob(blobs: Blobs, message: Message) -> bytes | None:
-    """A large content, as the archive keeps it; None, with an alarm, when no store and no journal here has it."""
-    try:
-        with closing(blobs.open(message)) as blob:
-            return blob.read()
-    except BlobLost:
-        return None
-
-
-def _give_back(redis: Redis, settings: Settings, archived: int) -> None:
-    """Memory, of what is archived."""
-    Tail(redis, settings.queue_prefix).trim(archived=archived, keep=settings.stream_keep)
-    compact(redis, settings)
-
-
-def _is_due(events: list[Recorded], now: datetime) -> bool:
-    """Whether they are enough for a segment, heavy enough, or old enough."""
-    if len(events) >= _SEGMENT_EVENTS or now - from_ms(events[0].event.fields["at"]) >= _LONGEST_OPEN:
-        return True
-    return sum(len(r.content or b"") for r in events) >= _SEGMENT_BYTES
+def _digest(octets: bytes) -> str:
+    return hashlib.sha256(octets).hexdigest()[:16]
 
 
 def _sorted(names: Iterable[str]) -> list[Segment]:

@@ -114,8 +114,12 @@ class Sources:
                 recorded = archive.read(segment.first - 1, segment.last - segment.first + 1)
             except Gap as damage:
                 gaps.append(damage)
-                number = segment.last
+                number = max(segment.last, number or 0)
                 continue
+            if number is not None:  # two machines wrote, before there was one turn for all: they overlap
+                recorded = [each for each in recorded if each.event.number > number]
+                if not recorded:
+                    continue
             if number is not None and not recorded[0].event.follows(number):
                 gaps.append(Gap(number + 1, segment.first))
             if number is None and at == 0 and segment.first > 1 and not after:

@@ -70,6 +70,7 @@ class Tail:
 
     def trim(self, *, archived: int, keep: int) -> None:
         """Note how far the archive reaches, and drop from the stream what lies `keep` events behind that."""
+        archived = max(archived, self.archived())  # another machine was quicker
         pipe = self._redis.pipeline(transaction=True)
         pipe.set(f"{self._prefix}:archived", archived)
         pipe.xtrim(self._stream, minid=f"{max(archived - keep, 0) + 1}-0", approximate=True)

@@ -6,8 +6,8 @@ Their dotted names are a wire format: jobs in Redis carry them across deploys. N
 import time
 from contextlib import suppress
 
-from outbox.archive import archive_once
 from outbox.archive_prune import prune_archive
+from outbox.archiving import archive_once
 from outbox.blob_sweep import sweep_blobs
 from outbox.errors import QueueLost
 from outbox.retire import retire_once

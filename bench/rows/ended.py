@@ -15,7 +15,7 @@ from redis import Redis
 
 from bench.figures import Figure, told
 from bench.plan import Plan, Tell
-from outbox.archive import archive_once
+from outbox.archiving import archive_once
 from outbox.queue import Outbox
 from outbox.retire import compact, retire_once
 from runtime.connections import redis_async, redis_sync

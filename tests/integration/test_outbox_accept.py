@@ -7,7 +7,7 @@ import pytest
 
 from outbox import reinject
 from outbox.accept import Idempotency
-from outbox.archive import archive_once
+from outbox.archiving import archive_once
 from outbox.confirmed import marked
 from outbox.errors import IdempotencyConflict, Unavailable
 from outbox.journal import read_segment

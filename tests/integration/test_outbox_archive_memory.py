@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from outbox.archive import archive_once
+from outbox.archiving import archive_once
 from outbox.message import Attempt, Outcome
 from outbox.queue import Cancel, Outbox, Reschedule
 from outbox.retire import retire_once

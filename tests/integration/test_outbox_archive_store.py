@@ -5,12 +5,15 @@ from datetime import timedelta
 
 import pytest
 
-from outbox.archive import Archive, archive_once
+from outbox.archive import Archive
 from outbox.archive_prune import prune_archive
+from outbox.archiving import archive_once
 from outbox.errors import Gap, ObjectsUnavailable, QueueLost
+from outbox.facts import Facts, Sources
 from outbox.object_store_folder import FolderStore
 from outbox.queue import Outbox
 from outbox.stream import EventSource, Progress
+from outbox.tail import Tail
 from runtime import clock
 from runtime.connections import redis_async
 from tests.fixtures import delivered
@@ -30,6 +33,12 @@ def archived(request, settings):
     endpoint = request.getfixturevalue("s3_endpoint")
     url = f"s3://{BUCKET}/{settings.queue_prefix}/events"
     return settings.model_copy(update={"archive_url": url, "archive_endpoint": endpoint})
+
+
+def _damage(archive, segment):
+    octets = bytearray(archive.store.get(segment.name))
+    octets[20] ^= 1
+    archive.store.put(segment.name, bytes(octets))
 
 
 def test_a_store_keeps_what_it_is_given(archived):
@@ -96,6 +105,45 @@ async def test_what_was_not_read_back_is_not_let_go(archived, tail, monkeypatch)
     assert not tail.get(f"{prefix}:archived")
 
 
+async def test_what_was_written_damaged_is_written_again(archived, tail):
+    """Also when whoever wrote it did not live to read it back: a name in the store vouches for nothing."""
+    await deliver(archived, 2)
+    archive_once(tail, archived, now=MUCH_LATER)
+    archive = Archive.open(archived)
+    (segment,) = archive.segments()
+    tail.delete(f"{{{archived.queue_prefix}}}:archived")
+    _damage(archive, segment)
+    assert archive_once(tail, archived, now=MUCH_LATER) == 0
+    (again,) = archive.segments()
+    assert archive.is_whole(again)
+    assert [each.event.number for each in archive.read(0, 10)] == [1, 2, 3, 4]
+    assert tail.get(f"{{{archived.queue_prefix}}}:archived") == b"4"
+
+
+async def test_a_damaged_segment_whose_events_are_gone_is_not_vouched_for(archived, tail):
+    """It is an alarm, and nothing more leaves the queue."""
+    await deliver(archived, 2)
+    archive_once(tail, archived, now=MUCH_LATER)
+    prefix = f"{{{archived.queue_prefix}}}"
+    tail.delete(f"{prefix}:archived")
+    tail.xtrim(f"{prefix}:events", maxlen=0)
+    archive = Archive.open(archived)
+    _damage(archive, archive.segments()[0])
+    assert archive_once(tail, archived, now=MUCH_LATER) == 0
+    assert not tail.get(f"{prefix}:archived")
+
+
+async def test_one_machine_at_a_time(archived, tail):
+    """Two would write segments that overlap. A machine that died in its turn holds nobody up for long."""
+    await deliver(archived, 2)
+    turn = f"{{{archived.queue_prefix}}}:archiving"
+    tail.set(turn, "another machine's", px=60_000)
+    assert archive_once(tail, archived, now=MUCH_LATER) == 0
+    tail.delete(turn)
+    assert archive_once(tail, archived, now=MUCH_LATER) == 4
+    assert not tail.exists(turn)
+
+
 async def test_an_archive_that_is_away_costs_memory_and_no_mail(archived, tail):
     """Nothing leaves the queue while nobody takes it; when the archive is back it goes on where it was."""
     url = "s3://bucket-that-nobody-made" if archived.archive_url else "/proc/nowhere"
@@ -120,9 +168,7 @@ async def test_a_damaged_segment_is_named(archived, tail):
     archive_once(tail, archived, now=MUCH_LATER)
     archive = Archive.open(archived)
     (segment,) = archive.segments()
-    octets = bytearray(archive.store.get(segment.name))
-    octets[20] ^= 1
-    archive.store.put(segment.name, bytes(octets))
+    _damage(archive, segment)
     with pytest.raises(Gap, match="damaged"):
         archive.read(0, 10)
     archive.segments()
@@ -158,6 +204,10 @@ async def test_old_segments_go_once_they_are_recorded(settings, tail):
     Progress(tail, settings).publish(8, "ok")
     assert prune_archive(tail, settings, now=now) == 0, "looked an hour ago at most"
     tail.delete(f"{{{settings.queue_prefix}}}:archive_pruned")
+    Progress(tail, settings).publish(8, "foreign")
+    assert prune_archive(tail, settings, now=now) == 0, "the right database may lack what this one has"
+    tail.delete(f"{{{settings.queue_prefix}}}:archive_pruned")
+    Progress(tail, settings).publish(8, "ok")
     assert prune_archive(tail, settings, now=now) == 2
     assert [segment.name for segment in Archive(folder).segments()] == names[2:]
     for name in names[2:]:
@@ -168,6 +218,36 @@ async def test_old_segments_go_once_they_are_recorded(settings, tail):
     tail.xtrim(f"{{{settings.queue_prefix}}}:events", maxlen=0)
     with pytest.raises(Gap, match="event 1 is missing"):
         EventSource(tail, settings).read(0, 10)
+
+
+async def test_segments_that_overlap_are_read_once(settings, tail):
+    """As two machines wrote them before there was one turn for all: a rebuild finds no gap in them."""
+    await deliver(settings, 4)
+    events = Tail(tail, settings.queue_prefix).read(0, 10)
+    archive = Archive.open(settings)
+    for some in (events[:4], events[:6], events[4:]):
+        archive.write(some)
+    with Facts(settings.data_dir) as facts:
+        assert Sources(settings).read_archives(facts) == (8, [])
+        assert sum(len(accounts) for accounts in facts.accounts()) == 4
+
+
+async def test_what_tells_of_waiting_mail_stays(settings, tail):
+    """Held or scheduled for longer than the retention: with it a queue that lost its memory has the mail back."""
+    await deliver(settings, 1)
+    archive_once(tail, settings, now=MUCH_LATER)
+    async with redis_async(settings, timeout=5) as redis:
+        await Outbox(redis, settings).append([an_entry(a_submission(content=b"waits")).arguments(NOON)])
+    assert archive_once(tail, settings, now=MUCH_LATER) == 1
+    for _ in range(2):
+        await deliver(settings, 1)
+        archive_once(tail, settings, now=MUCH_LATER)
+    names = [segment.name for segment in Archive.open(settings).segments()]
+    for name in names:
+        os.utime(settings.data_dir / "archive" / name, (1, 1))
+    Progress(tail, settings).publish(99, "ok")
+    assert prune_archive(tail, settings, now=clock.now() + timedelta(days=400)) == 1
+    assert [segment.name for segment in Archive.open(settings).segments()] == names[1:]
 
 
 def test_without_boto3_a_folder_is_enough(settings, tmp_path):

@@ -4,7 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from outbox.archive import Archive, archive_once
+from outbox.archive import Archive
+from outbox.archiving import archive_once
 from outbox.errors import Gap
 from outbox.retire import retire_once
 from outbox.stream import EventSource, Progress

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from outbox.archive import archive_once
+from outbox.archiving import archive_once
 from outbox.hits import Hits
 from outbox.retire import retire_once
 from outbox.states import LastEvent, State

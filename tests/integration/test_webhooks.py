@@ -9,7 +9,7 @@ import pytest
 import resend
 from standardwebhooks import Webhook as StandardWebhook
 
-from outbox.archive import archive_once
+from outbox.archiving import archive_once
 from outbox.journal import Journal
 from outbox.retire import retire_once
 from outbox.webhook import Webhooks

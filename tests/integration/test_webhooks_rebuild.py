@@ -8,7 +8,7 @@ import orjson
 import pytest
 import resend
 
-from outbox.archive import archive_once
+from outbox.archiving import archive_once
 from outbox.rebuild import Rebuild
 from outbox.webhook_queue import WebhookQueue
 from runtime import clock

@@ -1,0 +1,110 @@
+"""Moves closed events with the contents of their messages out of the queue into the archive: a chore, no database.
+
+Nothing leaves the queue before the store gave back what was written: the stream is trimmed, and contents and ended
+messages go, only behind that.
+"""
+
+from contextlib import closing, suppress
+from datetime import datetime, timedelta
+from functools import partial
+
+from redis import Redis
+from redis.exceptions import LockError
+
+from outbox.archive import Archive, Segment
+from outbox.blobs import Blobs
+from outbox.errors import BlobLost, ObjectsUnavailable
+from outbox.generation import Memory
+from outbox.message import Message
+from outbox.retire import compact
+from outbox.tail import Recorded, Tail
+from runtime.clock import from_ms
+from runtime.logs import get
+from runtime.settings import Settings
+
+log = get(__name__)
+
+_SEGMENT_EVENTS = 5_000
+_SEGMENT_BYTES = 8 * 1024 * 1024  # of content: contents lie in the queue's memory until they are archived
+_LONGEST_OPEN = timedelta(seconds=30)  # events this old are archived even if they are few
+_TURN = 60.0  # seconds after which another machine may take the turn of one that died in it
+
+
+def archive_once(redis: Redis, settings: Settings, *, now: datetime) -> int:
+    """Archive what the stream holds beyond the archive, if it is enough or old enough; how many events that were.
+
+    0 while another machine is at it: two would write segments that overlap. Raises QueueLost.
+    """
+    Memory(settings).require(redis)
+    turn = redis.lock(f"{{{settings.queue_prefix}}}:archiving", timeout=_TURN, blocking=False)
+    if not turn.acquire():
+        return 0
+    try:
+        return _Archiving(redis, settings).run(now)
+    except ObjectsUnavailable as failure:
+        log.error("archive.unavailable", error=str(failure))
+        return 0
+    finally:
+        with suppress(LockError):  # it took so long that somebody else has the turn
+            turn.release()
+
+
+class _Archiving:
+    def __init__(self, redis: Redis, settings: Settings) -> None:
+        self._redis = redis
+        self._settings = settings
+        self._tail = Tail(redis, settings.queue_prefix, read_blob=partial(_blob, Blobs(settings)))
+        self._archive = Archive.open(settings)
+
+    def run(self, now: datetime) -> int:
+        """One segment; how many events are in it."""
+        archived = self._vouch(self._tail.archived())
+        events = self._tail.read(archived, _SEGMENT_EVENTS)
+        if not events or not _is_due(events, now):
+            return 0
+        if not events[0].event.follows(archived):
+            log.error("archive.gap", expected=archived + 1, found=events[0].event.number)
+        segment = self._archive.write(events)
+        log.info("archive.segment_closed", segment=segment.name, events=len(events))
+        self._give_back(segment.last)
+        return len(events)
+
+    def _vouch(self, archived: int) -> int:
+        """How far the archive reaches: past what was written by who did not live, or failed, to read it back."""
+        for segment in self._archive.later(archived):
+            if not self._archive.is_whole(segment):
+                self._write_again(segment)
+            self._give_back(segment.last)
+            archived = segment.last
+        return archived
+
+    def _write_again(self, damaged: Segment) -> None:
+        """From the stream, which holds all that nobody has vouched for. Raises ObjectsUnavailable when it does not."""
+        events = self._tail.read(damaged.first - 1, damaged.last - damaged.first + 1)
+        events = [each for each in events if each.event.number <= damaged.last]
+        if not events or (events[0].event.number, events[-1].event.number) != (damaged.first, damaged.last):
+            raise ObjectsUnavailable(f"{damaged.name} is damaged, and its events are gone from the queue")
+        log.warning("archive.segment_written_again", segment=damaged.name)
+        if self._archive.write(events).name != damaged.name:
+            self._archive.store.delete(damaged.name)
+
+    def _give_back(self, archived: int) -> None:
+        """Memory, of what is archived."""
+        self._tail.trim(archived=archived, keep=self._settings.stream_keep)
+        compact(self._redis, self._settings)
+
+
+def _blob(blobs: Blobs, message: Message) -> bytes | None:
+    """A large content, as the archive keeps it; None, with an alarm, when no store and no journal here has it."""
+    try:
+        with closing(blobs.open(message)) as blob:
+            return blob.read()
+    except BlobLost:
+        return None
+
+
+def _is_due(events: list[Recorded], now: datetime) -> bool:
+    """Whether they are enough for a segment, heavy enough, or old enough."""
+    if len(events) >= _SEGMENT_EVENTS or now - from_ms(events[0].event.fields["at"]) >= _LONGEST_OPEN:
+        return True
+    return sum(len(r.content or b"") for r in events) >= _SEGMENT_BYTES
