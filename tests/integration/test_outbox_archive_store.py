@@ -237,7 +237,7 @@ async def test_what_tells_of_waiting_mail_stays(settings, tail):
     await deliver(settings, 1)
     archive_once(tail, settings, now=MUCH_LATER)
     async with redis_async(settings, timeout=5) as redis:
-        await Outbox(redis, settings).append([an_entry(a_submission(content=b"waits")).arguments(NOON)])
+        await Outbox(redis, settings).append([an_entry(a_submission("waits@two.test")).arguments(NOON)])
     assert archive_once(tail, settings, now=MUCH_LATER) == 1
     for _ in range(2):
         await deliver(settings, 1)
