@@ -54,7 +54,8 @@ class Account:
     receipts: dict[tuple[int, int, int], Try] = field(default_factory=dict)  # by delivery, number and token
     tokens: dict[int, set[int]] = field(default_factory=dict)  # begun, by delivery
     receipted: dict[int, int] = field(default_factory=dict)  # newest token with a receipt, by delivery
-    leases: dict[int, tuple[int, str, bool]] = field(default_factory=dict)  # last event about a lease, by delivery
+    leases: dict[int, tuple[int, str]] = field(default_factory=dict)  # last event about a lease, by delivery
+    doubted: set[int] = field(default_factory=set)  # deliveries that lost a lease in mid-attempt
     cancelled_at: int | None = None
     cancel_recorded: bool = False
     rescheduled: tuple[int, int] | None = None  # (when, to when), the last
@@ -94,7 +95,9 @@ class Account:
         self.tokens.setdefault(delivery, set()).add(token)
 
     def _lease(self, delivery: int, event: int, kind: str, duplicate: bool) -> None:  # noqa: FBT001
-        self.leases[delivery] = max((event, kind, duplicate), self.leases.get(delivery, (0, "", False)))
+        self.leases[delivery] = max((event, kind), self.leases.get(delivery, (0, "")))
+        if duplicate:
+            self.doubted.add(delivery)
 
     def _cancelled(self, at: int, recorded: bool) -> None:  # noqa: FBT001
         self.cancelled_at = at
@@ -147,16 +150,17 @@ class Account:
         return number, told or next((a for (d, n, _), a in self.receipts.items() if (d, n) == (delivery, number)), None)
 
     def in_doubt(self, delivery: int) -> bool:
-        """Whether the next hop may have what was not confirmed: begun without a receipt, or a lost lease."""
-        _, last = self.last_try(delivery)
-        event, _, lost = self.leases.get(delivery, (0, "", False))
-        since_last = last is None or (last.event != 0 and event > last.event)
+        """Whether the next hop may have what was not confirmed: begun without a receipt, a lost lease, or no answer.
+
+        What one attempt left open, no later one settles.
+        """
         begun = any(token > self.receipted.get(delivery, 0) for token in self.tokens.get(delivery, ()))
-        return begun or (lost and since_last) or (last is not None and last.in_doubt)
+        tries = [*self.tries.items(), *self.receipts.items()]
+        return begun or delivery in self.doubted or any(a.in_doubt for (d, *_), a in tries if d == delivery)
 
     def is_held(self, delivery: int) -> bool:
         """Whether it was put aside for a person, and nothing has happened since."""
-        event, kind, _ = self.leases.get(delivery, (0, "", False))
+        event, kind = self.leases.get(delivery, (0, ""))
         _, last = self.last_try(delivery)
         return kind == "held" and (last is None or (last.event != 0 and last.event < event))
 

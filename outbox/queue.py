@@ -26,6 +26,7 @@ from outbox.scripts import Argument, Scripts
 from outbox.states import State
 from outbox.suppression import Origin, Suppression
 from outbox.view import MessageView, outcome_json, read_view
+from runtime import clock
 from runtime.clock import from_ms, ms_of, to_ms
 from runtime.logs import get
 from runtime.settings import Settings
@@ -34,6 +35,7 @@ log = get(__name__)
 
 FLOW_BUCKET_MS = 5_000  # in and out flow is counted in buckets of this length, kept for three minutes
 _REAP_LIMIT = 500
+_SAME_MS = 1000  # clocks that differ by less count as one
 
 
 class Cancel(StrEnum):
@@ -70,13 +72,24 @@ class Outbox:
         self.blobs = Blobs(settings)
         self._recall = Recall(settings)
         self._lease_ms = ms_of(settings.lease)
+        self._skew_ms = 0  # the queue's clock less ours
 
     def _key(self, *parts: str) -> str:
         return ":".join((self._scripts.prefix, *parts))
 
     async def look(self) -> bool:
         """Whether the queue has its memory; a new one is given its mark. Without it no script does anything."""
+        await self._compare_clocks()
         return await self._memory.look(self._redis)
+
+    async def _compare_clocks(self) -> None:
+        """Leases go by the clock of the queue, or a machine whose own is wrong would take back what others hold."""
+        seconds, micros = await self._redis.time()
+        skew = seconds * 1000 + micros // 1000 - to_ms(clock.now())
+        self._skew_ms = skew if abs(skew) > _SAME_MS else 0
+
+    def _by_the_queue(self, now: datetime) -> int:
+        return to_ms(now) + self._skew_ms
 
     @property
     def is_lost(self) -> bool:
@@ -105,8 +118,8 @@ class Outbox:
 
     async def claim(self, lane: str, *, channel: str, limit: int, now: datetime) -> list[Claim]:
         """Up to `limit` due deliveries of the lane, leased to `channel`; none when the lane has all its channels."""
-        most = self._settings.lane_connections
-        rows = await self._scripts.call("claim", lane, channel, limit, to_ms(now), self._lease_ms, most)
+        most, by_the_queue = self._settings.lane_connections, self._by_the_queue(now)
+        rows = await self._scripts.call("claim", lane, channel, limit, to_ms(now), self._lease_ms, most, by_the_queue)
         return [_claim(lane, row) for row in rows]
 
     async def settle(
@@ -141,12 +154,15 @@ class Outbox:
         if not claims:
             return set()
         lane, tokens = claims[0].lane, _tokens(claims)
-        lost = await self._scripts.call("renew", lane, channel, to_ms(now), self._lease_ms, len(claims), *tokens)
+        by_the_queue = self._by_the_queue(now)
+        lost = await self._scripts.call("renew", lane, channel, by_the_queue, self._lease_ms, len(claims), *tokens)
         return {did.decode() for did in lost}
 
     async def reap(self, *, now: datetime) -> int:
         """Take back expired leases; how many there were."""
-        return int(await self._scripts.call("reap", to_ms(now), self._settings.max_releases, _REAP_LIMIT))
+        await self._compare_clocks()
+        most, by_the_queue = self._settings.max_releases, self._by_the_queue(now)
+        return int(await self._scripts.call("reap", to_ms(now), most, _REAP_LIMIT, by_the_queue))
 
     async def rescue(self, owner: str, *, begun: Collection[str] | None, now: datetime) -> int:
         """Take back what a channel holds, or a worker with all its channels, that sends no more; how many there were.
@@ -246,7 +262,8 @@ def _settlement(receipt: Receipt, worker: str) -> list[Argument]:
     complaint = events.complained(claim.message.id, attempt.complained, at=now) if attempt.complained else b""
     arguments: list[Argument] = [claim.delivery_id, claim.token, to_ms(now), bucket_of(now), event, complaint]
     arguments += [to_ms(next_attempt_at) if next_attempt_at else "", delayed[0].error if delayed else ""]
-    arguments += [int(attempt.in_doubt), len(attempt.outcomes)]
+    in_doubt = attempt.in_doubt or claim.possible_duplicate  # what one attempt left open, no later one can settle
+    arguments += [int(in_doubt), len(attempt.outcomes)]
     for outcome in attempt.outcomes:
         arguments += [outcome.recipient, outcome.state, outcome_json(outcome)]
     arguments.append(len(attempt.suppress))

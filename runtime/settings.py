@@ -165,7 +165,9 @@ class Settings(BaseSettings):
     )
     claim_batch: Positive = Field(20, description="Most deliveries in one claim.")
     lane_connections: Positive = Field(10, description="Most connections to one lane, over all workers.")
-    worker_connections: Positive = Field(50, description="Most outgoing connections of one worker.")
+    worker_connections: Positive = Field(
+        50, description="Most outgoing connections of one worker; as many again beside those where nobody answers."
+    )
     drain_slice: Duration = Field(timedelta(seconds=30), description="How long one drain job runs before it ends.")
     workers: Positive = Field(1, description="Drain workers that `nightmail up` starts.")
     mailbox_misbehaves: bool = Field(

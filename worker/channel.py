@@ -29,6 +29,7 @@ from worker.signer import Signer
 log = get(__name__)
 
 RELEASE_PAUSE = 0.2  # seconds between tries to give back while the queue is away
+_SILENT = 2.0  # seconds
 UNFINISHED = 64  # attempts that may wait to be settled before the channel sends more
 
 
@@ -71,6 +72,10 @@ class Channel:
     def deep(self) -> bool:
         """Whether the lane has work for another channel. A hop that has ended nothing yet may hang: one is enough."""
         return self._full and self._finished > 0
+
+    def hangs(self, now: float) -> bool:
+        """Whether the next hop has ended nothing for a while: it may be silent for minutes more."""
+        return not self._finished and now - self.opened_at > _SILENT
 
     def leave(self) -> None:
         """End after the batch in hand."""
@@ -137,7 +142,7 @@ class Channel:
             )
             if attempt is not None:
                 self._finish(claim, attempt)
-                await self._settled(UNFINISHED)
+                await self._settled(UNFINISHED, beside=len(self._unsent))
 
     async def _attempt_large(self, claim: Claim, following: Claim | None) -> Attempt | None:
         """The same of a message whose content lies beside the queue. Altered content is never sent."""
@@ -217,9 +222,9 @@ class Channel:
         self._leases.drop(claim)
         self._changed.set()
 
-    async def _settled(self, most: int) -> None:
-        """Wait until at most this many claims are in hand."""
-        while len(self._leases) > most:
+    async def _settled(self, most: int, *, beside: int = 0) -> None:
+        """Wait until at most this many claims are in hand, `beside` those that were not sent."""
+        while len(self._leases) - beside > most:
             self._changed.clear()
             await self._changed.wait()
 

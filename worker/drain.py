@@ -160,9 +160,14 @@ class Drain:
 
     def _may_open(self, lane: str) -> bool:
         """Whether the lane may have its first channel: `_assign` would come to the same, a round trip later."""
-        free = len(self._channels) < self._settings.worker_connections and not self._outbox.is_lost
+        now = time.monotonic()
         mine = any(channel.lane == lane and channel.claiming for channel in self._channels)
-        return free and not mine and self._pauses.over(lane, now=time.monotonic())
+        return self._free(now) > 0 and not self._outbox.is_lost and not mine and self._pauses.over(lane, now=now)
+
+    def _free(self, now: float) -> int:
+        """How many channels may be opened. Beside those that hang at a silent next hop there may be as many again."""
+        most = self._settings.worker_connections
+        return most + min(most, sum(channel.hangs(now) for channel in self._channels)) - len(self._channels)
 
     async def _assign_and_wait(self) -> None:
         self._look.clear()
@@ -200,7 +205,7 @@ class Drain:
         at_work = Counter(channel.lane for channel in self._channels if channel.claiming)
         due = [lane for lane in lanes if self._pauses.over(lane, now=now)]
         deep = {channel.lane for channel in self._channels if channel.claiming and channel.deep}
-        free = most - len(self._channels)
+        free = self._free(now)
         opened = plan(due, at_work, deep=deep, free=free, most=self._settings.lane_connections)
         for lane in opened:
             self._open(lane)

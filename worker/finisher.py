@@ -77,7 +77,6 @@ class Finisher:
         self._mark()
         if left:
             log.info("receipts.recovered", count=len(left))
-        await self.prune()
         return len(left)
 
     async def prune(self) -> None:

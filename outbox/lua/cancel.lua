@@ -23,7 +23,7 @@ for k = 0, n - 1 do
   redis.call('ZREM', key('lane', f[3]), did)
   redis.call('ZREM', key('held'), did)
   relist(f[3])
-  blame(f[4], -size(f[2]))
+  if f[1] == 'deferred' then blame(f[4], -size(f[2])) end
   move(f[1], 'cancelled', size(f[2]))
   redis.call('HSET', m, 'state:' .. k, 'cancelled')
   finish(id, now)

@@ -1,11 +1,12 @@
 -- Take up to `limit` due deliveries of a lane under a lease with a fencing token.
--- ARGV: lane, channel, limit, now, lease (ms), most channels of a lane.
+-- ARGV: lane, channel, limit, now, lease (ms), most channels of a lane, now by the queue's own clock, which leases go by.
 -- Returns a list of {delivery id, token, recipients, attempts, possible duplicate, meta, content, rescheduled or '',
 -- those recipients that are on the suppression list, as "0:bounce,1:manual"}.
 local lane, channel = ARGV[1], ARGV[2]
-local limit, now, lease, most = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local limit, now, lease, most = tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
+local clock = tonumber(ARGV[7])
 local channels = key('chan', lane)
-redis.call('ZREMRANGEBYSCORE', channels, '-inf', now)
+redis.call('ZREMRANGEBYSCORE', channels, '-inf', clock)
 if not redis.call('ZSCORE', channels, channel) and redis.call('ZCARD', channels) >= most then return {} end
 
 local due = redis.call('ZRANGEBYSCORE', key('lane', lane), '-inf', now, 'LIMIT', 0, limit)
@@ -13,7 +14,7 @@ if #due == 0 then
   redis.call('ZREM', channels, channel)
   return {}
 end
-redis.call('ZADD', channels, now + lease, channel)
+redis.call('ZADD', channels, clock + lease, channel)
 redis.call('ZREMRANGEBYRANK', key('lane', lane), 0, #due - 1)
 local claims, leases, states = {}, {}, { sending = 0 }
 local any_suppressed = redis.call('EXISTS', key('suppressed')) == 1
@@ -37,8 +38,8 @@ for _, did in ipairs(due) do
     redis.call('HSET', m, 'state:' .. k, 'sending', 'owner:' .. k, channel, 'token:' .. k, token)
     states[f[2]] = (states[f[2]] or 0) - n
     states.sending = states.sending + n
-    blame(f[6], -n)
-    leases[#leases + 1] = now + lease
+    if f[2] == 'deferred' then blame(f[6], -n) end
+    leases[#leases + 1] = clock + lease
     leases[#leases + 1] = did
     local content = redis.call('GET', key('c', id)) or ''
     claims[#claims + 1] = { did, token, f[3], f[4] or '0', f[5] or '0', f[1], content, f[7] or '', suppressed(f[1], f[3]) }

@@ -4,12 +4,12 @@
 local hook, message, status = ARGV[1], ARGV[2], ARGV[5]
 local m, failing = key('hook', hook .. ':m:' .. message), key('hook', hook .. ':failing')
 if redis.call('HGET', m, 'token') ~= ARGV[3] then return -1 end
+redis.call('ZREM', key('hook', hook .. ':due'), message) -- a write that maxmemory allows
 redis.call('HINCRBY', m, 'tries', 1)
 redis.call('HSET', m, 'status', status)
 if status == 'pending' then
   redis.call('ZADD', key('hook', hook .. ':due'), ARGV[6], message)
 else
-  redis.call('ZREM', key('hook', hook .. ':due'), message)
   redis.call('ZREM', key('hook', hook .. ':open'), message)
 end
 redis.call('RPUSH', key('hook', hook .. ':a:' .. message), ARGV[7])

@@ -13,6 +13,8 @@ from outbox.ids import Idempotency
 from outbox.message import Attempt, Outcome
 from outbox.queue import Cancel, Outbox, Reschedule
 from outbox.states import State
+from runtime import clock
+from runtime.clock import now as right_now
 from runtime.connections import redis_async
 from runtime.settings import Settings
 from tests.fixtures.mail import NOON, a_submission, an_attempt, an_entry
@@ -240,16 +242,51 @@ async def test_unknown_past_flags_everything(outbox):
 
 
 async def test_attempt_in_doubt_flags_the_next(outbox):
-    """A dot without a reply may have been a delivery: the next attempt says so, and an ordinary deferral does not."""
+    """A dot without a reply may have been a delivery: all later attempts say so, whatever becomes of those between."""
     await put(outbox, a_submission())
-    for doubt in (True, False):
-        now = NOON if doubt else LATER
+    now, flagged = NOON, []
+    for doubt in (False, True, False, False):
         (held,) = await claim(outbox, now=now)
+        flagged.append(held.possible_duplicate)
         attempt = replace(an_attempt(held, State.DEFERRED), in_doubt=doubt)
-        await outbox.settle(held, attempt, worker="w", now=now, next_attempt_at=now + timedelta(minutes=5))
-        (again,) = await claim(outbox, channel="look#1", now=now + timedelta(minutes=5))
-        assert again.possible_duplicate is doubt
-        await outbox.release([again], now=now + timedelta(minutes=5))
+        await outbox.settle(held, attempt, worker="w", now=now, next_attempt_at=now)
+    assert flagged == [False, False, True, True]
+
+
+async def test_a_lost_lease_flags_all_later_attempts(outbox):
+    """Also behind one that was deferred."""
+    await put(outbox, a_submission())
+    await claim(outbox)
+    assert await outbox.reap(now=LATER) == 1
+    for _ in range(2):
+        (held,) = await claim(outbox, now=LATER)
+        assert held.possible_duplicate
+        await outbox.settle(held, an_attempt(held, State.DEFERRED), worker="w", now=LATER, next_attempt_at=LATER)
+
+
+async def test_leases_go_by_the_clock_of_the_queue(outbox, monkeypatch):
+    """A machine whose own clock is a minute ahead takes back nothing that others hold."""
+    await outbox.look()
+    await put(outbox, a_submission(now=right_now()))
+    await claim(outbox, now=right_now())
+    with monkeypatch.context() as ahead:
+        ahead.setattr("runtime.clock.now", lambda: right_now() + timedelta(minutes=1))
+        assert await outbox.reap(now=clock.now()) == 0
+    assert await outbox.reap(now=right_now() + timedelta(minutes=1)) == 1, "it is late for all"
+
+
+async def test_errors_are_counted_once(outbox):
+    """A delivery that was claimed, given back and claimed again leaves what the others wait for."""
+    await put(outbox, *(a_submission(f"{n}@one.test") for n in range(2)))
+    for held in await claim(outbox):
+        deferred = an_attempt(held, State.DEFERRED, code=450, text="later")
+        await outbox.settle(held, deferred, worker="w", now=NOON, next_attempt_at=NOON)
+    for _ in range(3):
+        (held,) = await claim(outbox, limit=1)
+        await outbox.release([held], now=NOON - timedelta(seconds=5))
+    assert await outbox.cancel(held.message.id, now=NOON) == Cancel.CANCELLED
+    errors = await outbox._redis.hgetall(outbox._key("errors"))
+    assert list(errors.values()) == [b"1"]
 
 
 async def test_claim_knows_the_new_time(outbox):
