@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 
 from api.answer import json_response
-from outbox.errors import Full, IdempotencyConflict, Overloaded, Unavailable
+from outbox.errors import Full, IdempotencyConflict, Overloaded, TooLarge, Unavailable
 from runtime.logs import get
 
 log = get(__name__)
@@ -56,13 +56,14 @@ def unavailable(retry_after: timedelta = timedelta(seconds=1)) -> ApiError:
 NO_ENDPOINT = ApiError(404, "not_found", "The requested endpoint does not exist.")
 NO_METHOD = ApiError(405, "method_not_allowed", "Method is not allowed for the requested path.")
 UNEXPECTED = ApiError(500, "internal_server_error", "An unexpected error occurred.")
+TOO_LARGE = ApiError(413, "validation_error", "The emails of this request are too large together.")
 CONFLICT = ApiError(
     409,
     "invalid_idempotent_request",
     "This idempotency key has been used with this HTTP method and endpoint within the last 24 hours, "
     "but the request body was modified and doesn't match the original request.",
 )
-TOLD = (ApiError, Unavailable, IdempotencyConflict, HTTPException, RedisError, OSError)
+TOLD = (ApiError, Unavailable, TooLarge, IdempotencyConflict, HTTPException, RedisError, OSError)
 _ROUTING = {404: NO_ENDPOINT, 405: NO_METHOD}
 
 
@@ -82,8 +83,8 @@ def of(failure: Exception) -> ApiError:
             return failure
         case Unavailable():
             return _of_unavailable(failure)
-        case IdempotencyConflict():
-            return CONFLICT
+        case TooLarge() | IdempotencyConflict():
+            return CONFLICT if isinstance(failure, IdempotencyConflict) else TOO_LARGE
         case HTTPException():
             return _ROUTING.get(failure.status_code, UNEXPECTED)
         case RedisError() | OSError():  # TimeoutError is an OSError

@@ -20,13 +20,14 @@ from outbox.blind import BlindKeys
 from outbox.both import IN_BOTH, IN_JOURNAL, IN_QUEUE, BothStores
 from outbox.door import Door
 from outbox.entry import Entry, FirstUse, Submission
-from outbox.errors import IdempotencyConflict, Unavailable
+from outbox.errors import IdempotencyConflict, TooLarge, Unavailable
 from outbox.floors import Floors
 from outbox.generation import Memory
 from outbox.ids import Idempotency, day_of, derive_ids, new_id
 from outbox.inlet import Inlet, Unconfirmed
-from outbox.journal import Journal
+from outbox.journal import PATIENCE, Journal
 from outbox.prune import Pruner
+from outbox.records import MOST_BLOB
 from outbox.reinject import Reinjector
 from runtime import clock
 from runtime.clock import ms_of, to_ms
@@ -40,6 +41,13 @@ __all__ = ["Accepted", "Acceptor", "Idempotency", "Submission"]
 log = get(__name__)
 
 _FIRST_LOOK = 5.0  # seconds
+_BYTES_PER_SECOND = 10_000_000  # what a slow but healthy disk must take
+
+
+def demand_size(octets: int) -> None:
+    """Return if contents of one request may weigh so much together; raises TooLarge."""
+    if octets > MOST_BLOB:
+        raise TooLarge(f"{octets} octets")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +140,11 @@ class Acceptor:
     async def accept(self, submissions: Sequence[Submission], idempotency: Idempotency | None = None) -> Accepted:
         """Make the messages durable, all or nothing. A cancelled caller does not stop the append.
 
-        Raises Unavailable when no store could take them (Full: when they should not), IdempotencyConflict when the
-        key served another request.
+        Raises Unavailable when no store could take them (Full: when they should not), TooLarge, IdempotencyConflict
+        when the key served another request.
         """
         self._floors.demand()
+        demand_size(sum(len(submission.content) for submission in submissions))
         submissions = await self._inlet.large.named(submissions)
         day = self._day_of(submissions, idempotency)
         entry = Entry.of(submissions, idempotency, day=day, retention_ms=self._retention_ms)
@@ -179,9 +188,11 @@ class Acceptor:
             return await self._append_blind(entry, idempotency)
         if first_use is not None and idempotency is not None:
             return self._replay(first_use, idempotency)
+        record = entry.record(confirmed=True)
         try:
-            await self._journal.append(*entry.record(confirmed=True))
-        except OSError as failure:
+            async with asyncio.timeout(PATIENCE + len(record[1]) / _BYTES_PER_SECOND):  # the queue has it
+                await self._journal.append(*record)
+        except OSError as failure:  # TimeoutError is one
             log.error("accept.journal_failed", error=str(failure))
             IN_QUEUE.inc(len(entry.ids))
         else:

@@ -14,7 +14,7 @@ from outbox.confirmed import Confirmed
 from outbox.entry import Entry
 from outbox.errors import Unavailable
 from outbox.inlet import CALL_WEIGHT, Inlet, weight
-from outbox.journal import LARGE, Journal, Place
+from outbox.journal import LARGE, PATIENCE, Journal, Place
 from outbox.reinject import Reinjector
 from runtime.batcher import Batcher
 from runtime.logs import get
@@ -53,13 +53,15 @@ class BothStores:
     async def _append_all(self, entries: Sequence[Entry]) -> list[Unavailable | None]:
         places: Sequence[Place | None]
         try:
-            places, synced = self._journal.begin([entry.record(confirmed=False, asked=True) for entry in entries])
+            places, synced = self._journal.begin([entry.record(confirmed=False) for entry in entries])
         except OSError as failure:
             places, synced = [None] * len(entries), _failed(failure)
         replies = await self._inlet.put_all(entries)
+        in_queue = not any(isinstance(reply, Exception) for reply in replies)
         try:
-            await synced
-        except OSError as failure:
+            async with asyncio.timeout(PATIENCE if in_queue else None):  # a disk that hangs keeps nobody waiting
+                await asyncio.shield(synced)
+        except OSError as failure:  # TimeoutError is one
             log.error("accept.journal_failed", error=str(failure))
             places = [None] * len(entries)
         return [self._ended(*one) for one in zip(entries, replies, places, strict=True)]

@@ -100,10 +100,10 @@ class Entry:
             flat += _message_arguments(submission, meta, now)
         return flat
 
-    def record(self, *, confirmed: bool, asked: bool = False) -> tuple[Header, bytes]:
+    def record(self, *, confirmed: bool) -> tuple[Header, bytes]:
         """The journal record. `confirmed`: the queue has it, so it need not be put there again.
 
-        `asked`: the queue gets it at the same time, and a mark will tell that it has it (outbox/confirmed.py).
+        Of others a mark will tell it (outbox/confirmed.py).
         """
         header: dict[str, Any] = {
             "kind": "accepted",
@@ -111,8 +111,6 @@ class Entry:
             "messages": [orjson.Fragment(meta) for meta in self.metas],
             "sizes": [len(s.content) for s in self.submissions],
         }
-        if asked:
-            header["asked"] = True
         if self.first_use:
             header |= {"key_hash": self.key_hash, "first_use": self.first_use.encode(), "ms": self.retention_ms}
         return header, b"".join(s.content for s in self.submissions)

@@ -31,6 +31,10 @@ class Overloaded(Unavailable):
     """More comes than this process can take: HTTP 429 with Retry-After, SMTP 451 4.3.2."""
 
 
+class TooLarge(OutboxError):
+    """The messages of one request weigh more together than one record may: HTTP 413."""
+
+
 class IdempotencyConflict(OutboxError):
     """The key was used within its retention for another request: HTTP 409 invalid_idempotent_request."""
 

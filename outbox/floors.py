@@ -8,6 +8,7 @@ import asyncio
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,12 +89,16 @@ class Floors:
 
     async def run(self) -> None:
         """For ever."""
-        await asyncio.gather(self._every(_DISK_SECONDS, self.look_at_disks), self._every(_MEMORY_SECONDS, self.ask))
+        disks = [self._every(_DISK_SECONDS, partial(self._look_at, *disk)) for disk in self._folders.items()]
+        await asyncio.gather(*disks, self._every(_MEMORY_SECONDS, self.ask))
 
     async def look_at_disks(self) -> None:
-        """Look at each disk, in a thread: a sick one may not answer, and then the last finding stands."""
-        for name, folder in self._folders.items():
-            self._note(f"disk of the {name}", await asyncio.to_thread(self._look, folder))
+        """A first look at all disks. A sick one may not answer: it is left after a second."""
+        await asyncio.wait([asyncio.create_task(self._look_at(*disk)) for disk in self._folders.items()], timeout=1)
+
+    async def _look_at(self, name: str, folder: Path) -> None:
+        """In a thread. While a disk does not answer the last finding about it stands."""
+        self._note(f"disk of the {name}", await asyncio.to_thread(self._look, folder))
 
     async def ask(self) -> None:
         """Ask the queue for its memory. One that does not answer is the breaker's affair, not a full one."""

@@ -9,6 +9,7 @@ gets a segment of its own, written in a thread: those beside it wait for neither
 import asyncio
 import fcntl
 import os
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -22,6 +23,7 @@ from runtime.logs import get
 log = get(__name__)
 
 SEGMENT_BYTES = 64 * 1024 * 1024
+PATIENCE = 1.0  # seconds after which an fdatasync hangs: then nothing more is begun, and the queue has to do
 LARGE = 512 * 1024  # octets of a blob whose record gets a segment of its own: less takes the loop a millisecond
 
 
@@ -42,7 +44,8 @@ class Journal:
         self._fd = -1
         self._current = folder / "none"
         self._size = 0
-        self.healthy = True  # whether the last write or fdatasync worked
+        self._worked = True  # the last write or fdatasync
+        self._asked_at: float | None = None  # when the fdatasync under way was begun (monotonic)
         self._unsynced: list[bytes] = []
         self._waiting: list[asyncio.Future[None]] = []
         self._syncing: asyncio.Task[None] | None = None
@@ -52,6 +55,15 @@ class Journal:
         fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._older = self.segments()
         self._number = int(self._older[-1].stem) if self._older else 0  # of the newest segment
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the last write or fdatasync worked, and none hangs."""
+        return self._worked and not self._hangs
+
+    @property
+    def _hangs(self) -> bool:
+        return self._asked_at is not None and time.monotonic() - self._asked_at > PATIENCE
 
     def segments(self) -> list[Path]:
         """All segments, oldest first."""
@@ -72,6 +84,8 @@ class Journal:
 
     def begin(self, records: Sequence[tuple[Header, bytes]]) -> tuple[Sequence[Place], asyncio.Future[None]]:
         """Add records; the future is done once they are on the disk. Raises OSError, and so may the future."""
+        if self._hangs:
+            raise OSError("an fdatasync hangs")
         places = self._write_all(records)
         done = asyncio.get_running_loop().create_future()
         self._waiting.append(done)
@@ -103,7 +117,7 @@ class Journal:
             places = [Place(self._current, start) for start, _ in zip(ends, encoded, strict=False)]
             self._put(b"".join(encoded))
         except OSError:
-            self.healthy = False
+            self._worked = False
             self._abandon()
             raise
         self._unsynced += encoded
@@ -137,11 +151,12 @@ class Journal:
             waiting, self._waiting = self._waiting, []
             records, self._unsynced = self._unsynced, []
             error: OSError | None = None
+            self._asked_at = time.monotonic()
             try:
                 await loop.run_in_executor(self._disk, _sync, os.dup(self._fd))
             except OSError as failure:
                 error = self._rescue(records, failure)
-            self.healthy = error is None
+            self._worked, self._asked_at = error is None, None
             for done in waiting:
                 if not done.done():
                     done.set_exception(error) if error else done.set_result(None)
@@ -169,8 +184,13 @@ class Journal:
         self._size += len(record)
 
     def _abandon(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
+        """Close the segment; one that took nothing goes, or a full disk would be given one by each try."""
+        if self._fd < 0:
+            return
+        if os.fstat(self._fd).st_size == 0:
+            with suppress(OSError):
+                self._current.unlink()
+        os.close(self._fd)
         self._fd = -1
 
     def _roll(self) -> None:

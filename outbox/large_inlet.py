@@ -5,9 +5,11 @@ A store that fails or hangs is left alone for a while: then the journal alone ta
 
 import asyncio
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from outbox.blobs import LARGE, Blobs, digest_of
 from outbox.entry import Submission
@@ -28,6 +30,7 @@ class LargeInlet:
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="blobs")
+        self._free = asyncio.Semaphore(_THREADS)  # those that hang are not: nothing piles up behind them
         self._sick_until = 0.0
 
     async def named(self, submissions: Sequence[Submission]) -> Sequence[Submission]:
@@ -45,16 +48,27 @@ class LargeInlet:
         if time.monotonic() < self._sick_until:
             raise ObjectsUnavailable("the store of large contents was sick a moment ago")
         limit = _PATIENCE + sum(len(s.content) for s in submissions) / _BYTES_PER_SECOND
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(limit):
                 for each in submissions:
-                    await loop.run_in_executor(self._threads, self._blobs.put, each.message, each.content)
+                    await self._put(each)
         except (TimeoutError, ObjectsUnavailable) as failure:
             self._sick_until = time.monotonic() + _PAUSE
             log.error("blobs.unavailable", error=f"{type(failure).__name__}: {failure}"[:200])
             raise ObjectsUnavailable("large contents cannot be stored now") from failure
 
+    async def _put(self, submission: Submission) -> None:
+        await self._free.acquire()
+        loop = asyncio.get_running_loop()
+        work = self._threads.submit(self._blobs.put, submission.message, submission.content)
+        work.add_done_callback(partial(_tell, loop, self._free.release))
+        await asyncio.wrap_future(work)
+
     def stop(self) -> None:
         """Wait for nothing that hangs."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _tell(loop: asyncio.AbstractEventLoop, what: Callable[[], None], _work: Future[None]) -> None:
+    with suppress(RuntimeError):  # the loop has ended before the work did
+        loop.call_soon_threadsafe(what)

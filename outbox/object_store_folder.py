@@ -31,11 +31,14 @@ class FolderStore:
         fresh = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
         with _told():
             self.folder.mkdir(parents=True, exist_ok=True)
-            with fresh.open("wb") as stream:
-                stream.write(octets)
-                stream.flush()
-                os.fsync(stream.fileno())
-            fresh.replace(path)
+            try:
+                with fresh.open("wb") as stream:
+                    stream.write(octets)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                fresh.replace(path)
+            finally:
+                fresh.unlink(missing_ok=True)
             sync_folder(self.folder)
         if self.get(name) != octets:
             raise ObjectsUnavailable(f"{name} does not read back as it was written")

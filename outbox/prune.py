@@ -11,7 +11,7 @@ from pathlib import Path
 from redis.asyncio import Redis
 
 from outbox.confirmed import Ids, ids_of, mark, marked
-from outbox.generation import Memory
+from outbox.generation import Memory, Sight
 from outbox.journal import Journal, own_journal, read_segment, sync_folder
 from outbox.reinject import Reinjector
 from runtime.connections import StoreError
@@ -72,8 +72,9 @@ class Pruner:
         pipe = self._redis.pipeline(transaction=False)
         for message_id in ids:
             pipe.exists(f"{self._prefix}:m:{message_id}")
-        known: list[int] = await pipe.execute()
-        return not any(known)
+        pipe.mget(self._memory.keys)  # with the answers: one emptied since the look would know nothing
+        *known, sight = await pipe.execute()
+        return not any(known) and not self._memory.is_lost(Sight.of(sight))
 
     async def _keep_marks_of_others(self, segment: Path) -> None:
         """A mark may lie behind its accept, in a later segment: while an older one stays, so must the marks."""

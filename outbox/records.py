@@ -12,6 +12,7 @@ import orjson
 
 _FRAME = Struct(">III")
 _MOST = 256 * 1024 * 1024  # a longer record is damage, not data
+MOST_BLOB = _MOST - 16 * 1024 * 1024  # of octets beside a header
 
 Header = dict[str, Any]
 
@@ -30,8 +31,10 @@ def encode(header: Header, blob: bytes = b"") -> bytes:
 
 
 def front(header: Header, blob: bytes) -> bytes:
-    """What stands in front of the blob in its record."""
+    """What stands in front of the blob in its record. Raises ValueError for one that nobody could read back."""
     head = orjson.dumps(header)
+    if len(head) + len(blob) > _MOST:
+        raise ValueError(f"a record of {len(head) + len(blob)} octets")
     return _FRAME.pack(len(head), len(blob), zlib.crc32(blob, zlib.crc32(head))) + head
 
 

@@ -17,7 +17,7 @@ from prometheus_client import Counter, Gauge
 from redis.exceptions import ResponseError
 
 from outbox.confirmed import Ids, ids_of, mark, marked
-from outbox.entry import Entry
+from outbox.entry import Entry, FirstUse
 from outbox.inlet import Inlet, Unconfirmed
 from outbox.journal import Journal, Place
 from outbox.records import Damaged, Header
@@ -32,6 +32,7 @@ UNCONFIRMED = Gauge("nightmail_unconfirmed_accepts", "Accepts that lie in this j
 LAG = Gauge("nightmail_reinjection_lag_seconds", "Age of the oldest of them", ["journal"])
 REINJECTED = Counter("nightmail_reinjected_accepts_total", "Accepts put into the queue from the journal")
 
+_AGAIN = 1.0  # seconds until what could not be put is tried again
 _AT_ONCE = 64
 _AT_ONCE_BYTES = 16 * 1024 * 1024  # of content
 
@@ -45,6 +46,7 @@ class Reinjector:
         self._settings = settings
         self._pause = pause.total_seconds()
         self._places: dict[Place, float] = {}  # and since when (Unix time), oldest first
+        self._later: dict[Place, float] = {}  # those of them that could not be put at the last try
         self._doubtful: dict[Place, _Left] = {}  # held back until the archive was asked
         self._empty = asyncio.Event()
         self._empty.set()
@@ -60,7 +62,7 @@ class Reinjector:
         """
         forgotten_before = time.time() - self._settings.recent_retention.total_seconds() / 2
         for left in await asyncio.to_thread(_unconfirmed, self._journal):
-            if left.was_asked and left.since < forgotten_before:
+            if left.since < forgotten_before:
                 self._doubtful[left.place] = left
             else:
                 self._places[left.place] = left.since
@@ -78,12 +80,12 @@ class Reinjector:
     @property
     def segments(self) -> set[Path]:
         """Segments that hold something the queue does not have yet."""
-        return {place.segment for places in (self._places, self._doubtful) for place in places}
+        return {place.segment for places in (self._places, self._later, self._doubtful) for place in places}
 
     @property
     def left(self) -> int:
         """How many accepts the queue does not have yet."""
-        return len(self._places) + len(self._doubtful)
+        return len(self._places) + len(self._later) + len(self._doubtful)
 
     def add(self, place: Place) -> None:
         """One more accept that the queue did not confirm."""
@@ -106,14 +108,22 @@ class Reinjector:
             self._tell()
             if not self._places:
                 self._empty.set()
-                self._more.clear()
-                await self._more.wait()
+                await self._for_more()
             if not await self._well():
                 continue
             try:
                 await self._put_some()
             except (Unconfirmed, ResponseError, OSError):
                 await asyncio.sleep(self._pause)
+
+    async def _for_more(self) -> None:
+        """Wait for another accept, or until it is time to try again what could not be put."""
+        self._more.clear()
+        try:
+            async with asyncio.timeout(_AGAIN if self._later else None):
+                await self._more.wait()
+        except TimeoutError:
+            self._places, self._later = self._later, {}
 
     async def _well(self) -> bool:
         """Whether the queue takes appends, waiting a while for it: until then nothing is read for it either."""
@@ -144,49 +154,57 @@ class Reinjector:
         name = self._journal.folder.name
         UNCONFIRMED.labels(name).set(self.left)
         now = time.time()
-        oldest = min(next(iter(self._places.values()), now), *(left.since for left in self._doubtful.values()), now)
-        LAG.labels(name).set(now - oldest)
+        oldest = [next(iter(places.values()), now) for places in (self._places, self._later)]
+        LAG.labels(name).set(now - min(now, *oldest, *(left.since for left in self._doubtful.values())))
 
     async def _put_some(self) -> None:
-        entries = await asyncio.to_thread(self._read_some, list(islice(self._places, _AT_ONCE)))
-        results = await asyncio.gather(
-            *(self._inlet.put(entry) for _, entry in entries if entry), return_exceptions=True
-        )
-        failures: list[BaseException] = []
-        for place in [place for place, entry in entries if entry is None]:
+        """The oldest. What cannot be read or put now, though the queue is well, is tried again behind the others."""
+        read = await asyncio.to_thread(self._read_some, list(islice(self._places, _AT_ONCE)))
+        entries = [(place, entry) for place, entry in read if isinstance(entry, Entry)]
+        results = await asyncio.gather(*(self._inlet.put(entry) for _, entry in entries), return_exceptions=True)
+        for (place, entry), result in zip(entries, results, strict=True):
+            if not isinstance(result, BaseException):
+                self._done(place, entry, result)
+        for place in [place for place, entry in read if entry is None]:
             del self._places[place]
-        for (place, entry), result in zip([(p, e) for p, e in entries if e], results, strict=True):
-            if isinstance(result, BaseException):
-                failures.append(result)
-                continue
-            # The mark needs no fdatasync of its own: without it the entry is put again, which changes nothing.
-            # A repeat is answered and never sent: another request was first with its idempotency key.
-            repeat = result is not None and result != entry.first_use
-            self._journal.write(mark([entry.ids], repeat=repeat))
-            del self._places[place]
-            REINJECTED.inc()
-        if failures:
-            raise failures[0]
+        failed: list[BaseException] = [entry for _, entry in read if isinstance(entry, OSError)]
+        failed += [result for result in results if isinstance(result, BaseException)]
+        if failed and not self._inlet.is_open:
+            self._later |= {place: self._places.pop(place) for place, _ in read if place in self._places}
+        if failed:
+            raise failed[0]
 
-    def _read_some(self, places: list[Place]) -> list[tuple[Place, Entry | None]]:
+    def _done(self, place: Place, entry: Entry, first_use: FirstUse | None) -> None:
+        # The mark needs no fdatasync of its own: without it the entry is put again, which changes nothing.
+        # A repeat is answered and never sent: another request was first with its idempotency key.
+        repeat = first_use is not None and first_use != entry.first_use
+        with suppress(OSError):  # nor is a full disk a reason to hold up the others
+            self._journal.write(mark([entry.ids], repeat=repeat))
+        del self._places[place]
+        REINJECTED.inc()
+
+    def _read_some(self, places: list[Place]) -> list[tuple[Place, Entry | OSError | None]]:
         """The first entries, so many that their contents fit into memory."""
-        read: list[tuple[Place, Entry | None]] = []
+        read: list[tuple[Place, Entry | OSError | None]] = []
         weight = 0
         for place in places:
             entry = self._read(place)
             read.append((place, entry))
-            weight += sum(len(s.content) for s in entry.submissions) if entry else 0
+            weight += sum(len(s.content) for s in entry.submissions) if isinstance(entry, Entry) else 0
             if weight > _AT_ONCE_BYTES:
                 break
         return read
 
-    def _read(self, place: Place) -> Entry | None:
-        """The entry there. One that cannot be read any more must not hold up those behind it."""
+    def _read(self, place: Place) -> Entry | OSError | None:
+        """The entry there; None for one that cannot be read any more, which must not hold up those behind it."""
         try:
             return Entry.from_record(*self._journal.read(place))
         except (Damaged, FileNotFoundError, RuntimeError) as damage:  # RuntimeError: the segment ends before the place
             log.error("accept.unconfirmed_unreadable", place=str(place), error=str(damage))
             return None
+        except OSError as failure:
+            log.error("accept.unconfirmed_unreadable_now", place=str(place), error=str(failure))
+            return failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +214,6 @@ class _Left:
     ids: Ids
     place: Place
     since: float
-    was_asked: bool  # the queue may have it: it got it at the same time
 
 
 def _unconfirmed(journal: Journal) -> list[_Left]:
@@ -215,7 +232,7 @@ def _unconfirmed(journal: Journal) -> list[_Left]:
 
 def _left(header: Header, place: Place) -> _Left:
     since = header["messages"][0]["created_at"] / 1000
-    return _Left(ids_of(header), place, since, header.get("asked", False))
+    return _Left(ids_of(header), place, since)
 
 
 async def _known_to_the_archive(doubtful: Sequence[_Left], settings: Settings) -> set[Ids]:

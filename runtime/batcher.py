@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 Item = TypeVar("Item")
 
@@ -39,7 +39,6 @@ class Batcher(Generic[Item]):
         if len(self._running) < self._lanes:
             task = asyncio.create_task(self._run())
             self._running.add(task)
-            task.add_done_callback(self._running.discard)
         return await reply
 
     def fail_waiting(self, error: Exception) -> None:
@@ -54,7 +53,14 @@ class Batcher(Generic[Item]):
             await asyncio.wait(self._running)
 
     async def _run(self) -> None:
-        await asyncio.sleep(0)  # let the other calls of this turn join
+        try:
+            await asyncio.sleep(0)  # let the other calls of this turn join
+            await self._flush_all()
+        finally:
+            # Now, and not in a callback a turn later: who submits in between would think that somebody is at work.
+            self._running.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+
+    async def _flush_all(self) -> None:
         while self._waiting:
             batch = self._take()
             replies: Sequence[Any]

@@ -94,7 +94,9 @@ class Settings(BaseSettings):
         None, description="Where the world finds the send API, for addresses in answers; unset: host and port."
     )
     control_url: str | None = Field(None, description="Where the send API finds the control API; unset: host and port.")
-    max_message_bytes: Positive = Field(40 * 1024 * 1024, description="Largest message, and largest HTTP body.")
+    max_message_bytes: Positive = Field(
+        40 * 1024 * 1024, le=200 * 1024 * 1024, description="Largest message, and largest HTTP body."
+    )
     max_recipients: Positive = Field(50, description="Most recipients of one message.")
     max_batch: Positive = Field(100, description="Most messages of one POST /emails/batch.")
     rate_limit: Positive = Field(1000, description="Requests per second and API key, unless the key has its own.")

@@ -64,9 +64,10 @@ async def test_accepted_is_in_both_stores(settings):
     assert {i for header in journalled(settings, "confirmed") for accept in marked(header) for i in accept} == ids
 
 
-async def test_a_lost_mark_sends_nothing_again(settings, monkeypatch):
+@pytest.mark.parametrize("journal_way_every", [0, 1])
+async def test_a_lost_mark_sends_nothing_again(settings, monkeypatch, journal_way_every):
     """A power cut took the marks, and the queue has forgotten the mail since: the archive knows it."""
-    settings = settings.model_copy(update={"journal_way_every": 0, "recent_retention": timedelta(0)})
+    settings = settings.model_copy(update={"journal_way_every": journal_way_every, "recent_retention": timedelta(0)})
     async with an_acceptor(settings) as (acceptor, outbox):
         for _ in range(3):
             await acceptor.accept([fresh()])

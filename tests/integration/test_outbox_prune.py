@@ -12,7 +12,7 @@ from outbox.journal import Journal, read_segment
 from outbox.prune import Pruner
 from outbox.queue import Outbox
 from outbox.reinject import Reinjector
-from runtime.connections import redis_async
+from runtime.connections import redis_async, redis_sync
 from tests.fixtures.mail import NOON, a_submission
 
 
@@ -81,5 +81,22 @@ async def test_queue_without_memory_deletes_nothing(parts):
     await pruner.prune_once()
     _, place = await journalled(journal)
     await redis.flushdb()
+    assert await pruner.prune_once() == 0
+    assert place.segment.exists()
+
+
+async def test_a_queue_that_is_emptied_meanwhile_keeps_its_segments(parts, monkeypatch):
+    """Reading a segment takes a while: what is asked then may no longer be the queue that was looked at."""
+    _, journal, outbox, _, pruner = parts
+    await outbox.look()
+    entry, place = await journalled(journal)
+    await outbox.append([entry.arguments(NOON)])
+
+    def meanwhile(segment):
+        with redis_sync(outbox._settings) as admin:
+            admin.flushdb()
+        return entry.ids
+
+    monkeypatch.setattr("outbox.prune._ids", meanwhile)
     assert await pruner.prune_once() == 0
     assert place.segment.exists()

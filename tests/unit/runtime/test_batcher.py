@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from runtime.batcher import Batcher
+from tests.fixtures.waiting import until
 
 
 async def test_one_turn_is_one_flush():
@@ -63,3 +64,30 @@ async def test_cancelled_caller_leaves_the_others_alone():
     leaving.cancel()
     sent.set()
     assert await staying == 2
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 4])
+async def test_who_submits_again_at_once_is_not_stranded(lanes):
+    """All lanes end in one turn of the loop, and the first to be answered comes again in it."""
+    synced = asyncio.get_running_loop().create_future()
+
+    async def flush(items):
+        await synced
+        return items
+
+    batcher = Batcher(flush, lanes=lanes)
+
+    async def twice(number):
+        await batcher.submit(number)
+        return await batcher.submit(-number)
+
+    first = asyncio.create_task(twice(1))
+    others = []
+    for number in range(2, lanes + 1):
+        await until(lambda: not batcher._waiting)
+        others.append(asyncio.create_task(batcher.submit(number)))
+    await until(lambda: not batcher._waiting)
+    synced.set_result(None)
+    async with asyncio.timeout(5):
+        assert await first == -1
+        await asyncio.gather(*others)
