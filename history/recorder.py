@@ -86,10 +86,12 @@ class Recorder:
             raise
         return len(batch)
 
-    def mend(self) -> None:
-        """Create what is missing of the schema; the next batch starts at event 1 if anything was."""
-        schema.mend(self._database.engine, self._now())
-        log.warning("schema.mended")
+    def mend(self) -> bool:
+        """Create what is missing of the schema; whether anything was. After that the next batch starts at event 1."""
+        mended = schema.mend(self._database.engine, self._now())
+        if mended:
+            log.warning("schema.mended")
+        return mended
 
     def _read_checkpoint(self) -> int:
         with self._database.connect() as db:

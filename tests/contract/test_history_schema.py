@@ -8,6 +8,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from history import schema
+from history.faults import words
 from history.tables import checkpoint, metadata
 from tests.fixtures.event_log import START, EventLog, tell_story
 from tests.fixtures.history import record_all, rows_of
@@ -53,6 +54,25 @@ def test_any_one_lost_table_is_refilled(database, name):
     schema.mend(database.engine, START)
     record_all(database, log)
     assert rows_of(database) == before
+
+
+def test_mending_says_whether_it_made_anything(database):
+    """A lost table is made; with all tables and the newest version there is nothing that it makes."""
+    with database.engine.begin() as connection:
+        connection.execute(sa.text("DROP TABLE contents"))
+    assert schema.mend(database.engine, START)
+    with database.engine.begin() as connection:
+        connection.execute(sa.text("ALTER TABLE emails DROP COLUMN text_derived"))
+    assert not schema.mend(database.engine, START)
+    log = EventLog()
+    tell_story(log, 1)
+    with pytest.raises(sa.exc.SQLAlchemyError) as raised:
+        record_all(database, log)
+    assert schema.is_missing(raised.value)
+    assert words(raised.value) in {
+        "tables missing or unknown to us (42703)",
+        "database file: has no column named",
+    }
 
 
 def test_a_lost_version_is_mended(database):
