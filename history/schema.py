@@ -11,7 +11,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from history.guards import MendForbidden, Permit, mark_of, window
-from history.tables import checkpoint, metadata
+from history.tables import checkpoint, email_counts, emails, metadata
 
 VERSION = "alembic_version"  # alembic's table
 _LOCK = 0x6E696768746D6C  # "nightml": the advisory lock under which only one process changes the schema
@@ -34,7 +34,8 @@ def migrate(engine: sa.Engine, permit: Permit | None = None) -> None:
 def mend(engine: sa.Engine, now: datetime, permit: Permit | None = None) -> bool:
     """`migrate`, then make each table that is missing, and start again at event 0 if one was. Whether anything was.
 
-    Replaying events onto the tables that stayed changes nothing in them, so they are left as they are.
+    Replaying events onto the tables that stayed changes nothing in them, so they are left as they are, but for what
+    `email_counts` is counted by.
     A column that is missing although the version is the newest is not made: nobody can tell what it held.
     Without a permit a protected database is not changed: raises MendForbidden if it would have to be.
     """
@@ -82,6 +83,8 @@ def complete(connection: sa.Connection, now: datetime, permit: Permit | None = N
     _upgrade(connection, permit)
     lost = _lost(connection)
     metadata.create_all(connection, tables=lost)
+    if email_counts in lost:
+        _forget_reactions(connection)
     if lost:
         _rewind(connection, now)
     return _rewind_if_lost(connection, now) or not was_complete
@@ -131,6 +134,13 @@ def _upgrade(connection: sa.Connection, permit: Permit | None) -> None:
 def _lost(connection: sa.Connection) -> list[sa.Table]:
     present = set(sa.inspect(connection).get_table_names())
     return [table for table in metadata.sorted_tables if table.name not in present]
+
+
+def _forget_reactions(connection: sa.Connection) -> None:
+    """A reader is counted as unique by the first reaction of the message: the replay tells it again, and the last."""
+    # No message with a reaction shows `delivered`, and of the others there is an index.
+    reacted = emails.c.last_event != "delivered", emails.c.reaction.is_not(None)
+    connection.execute(sa.update(emails).where(*reacted).values(reaction=None))
 
 
 def _rewind_if_lost(connection: sa.Connection, now: datetime) -> bool:

@@ -10,7 +10,9 @@ from alembic.migration import MigrationContext
 from history import schema
 from history.faults import words
 from history.tables import checkpoint, metadata
-from tests.fixtures.event_log import START, EventLog, tell_story
+from outbox import events
+from outbox.tracking import Tracked
+from tests.fixtures.event_log import START, EventLog, delivered, make_message, tell_story
 from tests.fixtures.history import record_all, rows_of
 
 
@@ -46,7 +48,15 @@ def test_any_one_lost_table_is_refilled(database, name):
     """Whichever table is dropped, mending and replaying gives every row back."""
     log = EventLog()
     for number in range(3):
-        tell_story(log, number)
+        message = tell_story(log, number)
+    log.append(events.complained(message.id, (0,), at=START))
+    read = make_message(9)
+    log.append(events.accepted(read))
+    log.append(delivered(read, at=START))
+    tracked = Tracked(read.id, read.created_at)
+    for _ in range(2):
+        log.append(events.opened(tracked, at=START, user_agent=""))
+        log.append(events.clicked(tracked, "https://a.test/", at=START, ip_address="::1", user_agent=""))
     record_all(database, log)
     before = rows_of(database)
     with database.engine.begin() as connection:
