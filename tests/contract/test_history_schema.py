@@ -9,6 +9,7 @@ from alembic.migration import MigrationContext
 
 from history import schema
 from history.faults import words
+from history.recorder import Recorder
 from history.tables import checkpoint, metadata
 from outbox import events
 from outbox.tracking import Tracked
@@ -64,6 +65,21 @@ def test_any_one_lost_table_is_refilled(database, name):
     schema.mend(database.engine, START)
     record_all(database, log)
     assert rows_of(database) == before
+
+
+@pytest.mark.parametrize("name", [name for name in metadata.tables if name != "checkpoint"])
+def test_a_lost_table_is_noticed_while_nothing_happens(database, name):
+    """The recorder looks at the tables now and then, and at each turn until they are there again."""
+    times = iter([0, 1, 5, 20, 21, 22])
+    recorder = Recorder(database, EventLog(), batch=10, now=lambda: START, monotonic=lambda: next(times))
+    recorder.record_batch()
+    with database.engine.begin() as connection:
+        metadata.tables[name].drop(connection)
+    assert recorder.record_batch() == 0
+    for _ in range(2):
+        with pytest.raises(sa.exc.DBAPIError) as raised:
+            recorder.record_batch()
+        assert schema.is_missing(raised.value)
 
 
 def test_mending_says_whether_it_made_anything(database):
