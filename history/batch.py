@@ -2,17 +2,18 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from operator import itemgetter
 
 import sqlalchemy as sa
 
 from history import tables
 from history.moves import Row
-from history.projection import Changes, Known, Projection, touched
+from history.projection import Changes, Known, Projection, Telling, telling, touched
 from history.tally import COUNTED, domain_of, slot_of
 from history.writes import insert, rows_of, update
 from outbox.events import Event
 from outbox.stream import Recorded
-from runtime.clock import from_ms
+from runtime.clock import from_ms, to_ms
 from runtime.compression import compress
 
 _CHANGING_EMAIL = ("scheduled_at", "scheduled_number", "complained", "reaction", "last_event")
@@ -68,6 +69,7 @@ def _known(db: sa.Connection, batch: Sequence[Recorded]) -> Known:
         for kind, name, number in db.execute(sa.select(objects.kind, objects.name, objects.number)):
             known.policy[kind, name] = number
     known.counts = _counts(db, [recorded.event for recorded in batch], known)
+    known.told = _told(db, [recorded.event for recorded in batch])
     return known
 
 
@@ -94,6 +96,21 @@ def _counts(db: sa.Connection, events: Sequence[Event], known: Known) -> list[Ro
     counts = tables.email_counts.c
     domains = list({domain_of(path) for path in paths if isinstance(path, str)})
     return rows_of(db, counts.domain, domains, list(counts), within=(counts.slot, min(slots), max(slots)))
+
+
+def _told(db: sa.Connection, batch: Sequence[Event]) -> dict[Telling, int]:
+    """The first number of what is told of the messages of which a rebuild of the queue tells something again."""
+    ids = [email_id for email_id in touched(event for event in batch if event.fields.get("restored")) if email_id]
+    if not ids:
+        return {}
+    events = tables.events.c
+    rows = rows_of(db, events.email_id, ids, [events.number, events.email_id, events.kind, events.at, events.body])
+    told = [(event.number, event.fields) for event in batch]
+    for row in rows:
+        fields = {"kind": row["kind"], "at": to_ms(row["at"]), "id": row["email_id"]}
+        told.append((row["number"], row["body"] | fields))
+    told.sort(key=itemgetter(0), reverse=True)  # so that of those that tell the same the first one stays
+    return {telling(fields): number for number, fields in told}
 
 
 def _write(db: sa.Connection, changes: Changes) -> None:

@@ -10,6 +10,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from history.projection import Telling, telling
 from history.tables import email_counts, emails, events, recipients
 from history.tally import COUNTED, counted_as, domain_of, slot_of
 from outbox.message import Outcome
@@ -83,6 +84,11 @@ def _of_events(db: sa.Connection, ids: Sequence[str]) -> Iterator[Count]:
     found = sa.select(email.id, email.reverse_path, event.kind, event.at, event.body).join(
         events, email.id == event.email_id
     )
-    for row in db.execute(found.where(email.id.in_(ids), event.kind.in_(_EVENTS))):
+    told: set[Telling] = set()
+    for row in db.execute(found.where(email.id.in_(ids), event.kind.in_(_EVENTS)).order_by(event.number)):
+        tells = telling(row.body | {"kind": row.kind, "at": row.at, "id": row.id})
+        if row.body.get("restored") and tells in told:
+            continue
+        told.add(tells)
         amount = len(row.body.get("recipients", ("one",)))
         yield Count(Counter({row.kind: amount}), row.at, domain_of(row.reverse_path), row.id)

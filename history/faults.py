@@ -20,7 +20,10 @@ _WORDS = {  # SQLSTATE, or its class
     "25": "database is read-only",
 }
 _FULL_WORDS = ("too many", "connection slots")  # a refused greeting comes without its SQLSTATE
-_FILE_WORDS = ("locked", "malformed", "unable to open", "readonly", "disk", "no such table", "no such column")
+_FILE_WORDS = (
+    *("locked", "malformed", "unable to open", "readonly", "disk"),
+    *("no such table", "no such column", "has no column named"),
+)
 
 
 def words(error: BaseException) -> str:

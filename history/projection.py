@@ -17,6 +17,7 @@ from outbox.states import ENDED, Reaction, State, last_event
 from runtime.clock import from_ms
 
 _ENVELOPE = ("kind", "at", "id")
+Telling = tuple[str, ...]  # what an event tells, whatever its number
 _UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
 
 
@@ -33,6 +34,7 @@ class Known:
     contents: set[str] = field(default_factory=set)  # the ids of the messages whose contents are there
     policy: dict[tuple[str, str], int] = field(default_factory=dict)  # the event that set each object
     counts: list[Row] = field(default_factory=list)
+    told: dict[Telling, int] = field(default_factory=dict)  # the first event that told it, where one tells it again
 
 
 @dataclass(slots=True)
@@ -55,6 +57,11 @@ class Changes:
 def touched(events: Iterable[Event]) -> list[str]:
     """The ids of the messages that the events speak of."""
     return list({str(event.fields.get("id") or "") for event in events})
+
+
+def telling(fields: Fields) -> Telling:
+    """What a rebuild of the queue tells again under another number, in the same words."""
+    return tuple(str(fields.get(name)) for name in (*_ENVELOPE, "delivery", "number"))
 
 
 class Projection:
@@ -140,9 +147,10 @@ class Projection:
         if move(row, state, number=number, at=at):
             self._moved[email_id, row["idx"]] = None
 
-    def _count(self, email_id: str, amounts: Mapping[str, int], *, number: int, at: datetime) -> None:
-        email = self._known.emails.get(email_id)
-        if email is not None:
+    def _count(self, fields: Fields, amounts: Mapping[str, int], *, number: int, at: datetime) -> None:
+        email = self._known.emails.get(fields["id"])
+        is_retold = fields.get("restored") and self._known.told.get(telling(fields), number) < number
+        if email is not None and not is_retold:
             self._tally.add(number, at, domain_of(email["reverse_path"]), amounts)
 
     def _accepted(self, number: int, fields: Fields, at: datetime) -> None:
@@ -163,7 +171,7 @@ class Projection:
         # with the first attempt.
         held = self._known.emails[email_id]
         if held["scheduled_at"] is None and held["number"] == number:
-            self._count(email_id, {"sent": len(rows)}, number=number, at=at)
+            self._count(fields, {"sent": len(rows)}, number=number, at=at)
 
     def _attempted(self, number: int, fields: Fields, at: datetime) -> None:
         outcomes = [_outcome(raw) for raw in fields["outcomes"]]
@@ -180,7 +188,7 @@ class Projection:
             if outcome.state not in ENDED or row["number"] == number:  # of two ends one stands
                 counted[counted_as(outcome)] += 1
                 counted["sent"] += sent and outcome.state is not State.SUPPRESSED
-        self._count(fields["id"], counted, number=number, at=at)
+        self._count(fields, counted, number=number, at=at)
 
     def _is_scheduled(self, email_id: str) -> bool:
         return self._known.emails.get(email_id, {}).get("scheduled_at") is not None
@@ -190,7 +198,7 @@ class Projection:
 
     def _held(self, number: int, fields: Fields, at: datetime) -> None:
         self._move_delivery(State.HELD, number=number, fields=fields, at=at)
-        self._count(fields["id"], {"failed": len(fields.get("recipients", ()))}, number=number, at=at)
+        self._count(fields, {"failed": len(fields.get("recipients", ()))}, number=number, at=at)
 
     def _move_delivery(self, state: State, *, number: int, fields: Fields, at: datetime) -> None:
         """Move what has not ended of one delivery; `move` leaves the ended alone."""
@@ -216,7 +224,7 @@ class Projection:
         if email is not None and not email["complained"]:
             email["complained"] = True
             self._changed[fields["id"]] = None
-        self._count(fields["id"], {"complained": len(fields["recipients"])}, number=number, at=at)
+        self._count(fields, {"complained": len(fields["recipients"])}, number=number, at=at)
 
     def _reacted(self, number: int, fields: Fields, at: datetime) -> None:
         email = self._known.emails.get(fields["id"])
@@ -224,7 +232,7 @@ class Projection:
             return
         kind, before = Reaction(fields["kind"]), email["reaction"]
         first = {"unique_opened": before is None, "unique_clicked": kind is Reaction.CLICKED and before != kind}
-        self._count(fields["id"], {kind.value: 1, **first}, number=number, at=at)
+        self._count(fields, {kind.value: 1, **first}, number=number, at=at)
         furthest = Reaction.furthest(kind, before)
         if furthest != before:
             email["reaction"] = furthest

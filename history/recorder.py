@@ -6,6 +6,7 @@ from an old backup is filled from where it stands.
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from types import FrameType
@@ -36,6 +37,7 @@ log = logs.get(__name__)
 
 _RECORDED = Counter("nightmail_recorder_events", "Events written to the main database.")
 _UNREADABLE = Counter("nightmail_recorder_unreadable_events", "Events kept as they are, since they make no sense.")
+_LOOK = 10.0  # seconds between two looks at the tables while there is nothing to record
 _LIMIT = timedelta(seconds=10)  # for one statement, and for the whole of one transaction
 
 
@@ -57,6 +59,7 @@ class Recorder:
         batch: int,
         belonging: Belonging | None = None,
         now: Callable[[], datetime] = clock.now,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
         self._source = source
@@ -64,6 +67,8 @@ class Recorder:
         self._most = batch
         self._size = batch
         self._now = now
+        self._monotonic = monotonic
+        self._look_at = float("-inf")
         self.checkpoint = 0  # as last seen; for reports only
         self.recorded_until: datetime | None = None  # the instant of the newest event that this process recorded
 
@@ -80,16 +85,20 @@ class Recorder:
             batch = self._read_source()
             if batch:
                 self._write(batch)
+            else:
+                self._look()
         except Exception:
             if self._belonging:
                 self._belonging.doubt()
             raise
         return len(batch)
 
-    def mend(self) -> None:
-        """Create what is missing of the schema; the next batch starts at event 1 if anything was."""
-        schema.mend(self._database.engine, self._now())
-        log.warning("schema.mended")
+    def mend(self) -> bool:
+        """Create what is missing of the schema; whether anything was. After that the next batch starts at event 1."""
+        mended = schema.mend(self._database.engine, self._now())
+        if mended:
+            log.warning("schema.mended")
+        return mended
 
     def _read_checkpoint(self) -> int:
         with self._database.connect() as db:
@@ -127,6 +136,14 @@ class Recorder:
             if recorded.event.number != expected:
                 raise Gap(expected, recorded.event.number)
         return batch
+
+    def _look(self) -> None:
+        """Notice a table that was dropped while nothing is written. After a failure the next look comes at once."""
+        if self._monotonic() < self._look_at:
+            return
+        with self._database.connect() as db:
+            schema.look(db)
+        self._look_at = self._monotonic() + _LOOK
 
     def _write(self, batch: Sequence[Recorded]) -> None:
         try:

@@ -36,8 +36,8 @@ class Step(Protocol):
     def record_batch(self) -> int:
         """Record some events; how many."""
 
-    def mend(self) -> None:
-        """Create what is missing of the schema."""
+    def mend(self) -> bool:
+        """Create what is missing of the schema; whether anything was."""
 
 
 class Recording:
@@ -119,17 +119,22 @@ class Recording:
                 return
 
     def _database_failed(self, error: SQLAlchemyError) -> None:
+        checkpoint = self._recorder.checkpoint
         if schema.is_missing(error):
             self._recorder.checkpoint = 0  # what was recorded is gone with the tables
         if not (schema.is_missing(error) and self._may_mend()):
             self._failed(RecorderState.WAITING, words(error))
             return
         try:
-            self._recorder.mend()
+            mended = self._recorder.mend()
         except SQLAlchemyError as worse:
             self._failed(RecorderState.WAITING, words(worse))
-        else:
+            return
+        if mended:
             self._rebuilding = True
+        else:  # what is missing is nothing that we make, such as one column of a table: a person must look
+            self._recorder.checkpoint = checkpoint
+            self._failed(RecorderState.WAITING, words(error))
 
     def _failed(self, state: RecorderState, error: str) -> None:
         self._report.tell(self._recorder.checkpoint, state, error)

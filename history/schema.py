@@ -11,7 +11,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from history.guards import MendForbidden, Permit, mark_of, window
-from history.tables import checkpoint, metadata
+from history.tables import checkpoint, email_counts, emails, metadata
 
 VERSION = "alembic_version"  # alembic's table
 _LOCK = 0x6E696768746D6C  # "nightml": the advisory lock under which only one process changes the schema
@@ -31,10 +31,12 @@ def migrate(engine: sa.Engine, permit: Permit | None = None) -> None:
             _upgrade(connection, permit)
 
 
-def mend(engine: sa.Engine, now: datetime, permit: Permit | None = None) -> None:
-    """`migrate`, then make each table that is missing, and start again at event 0 if one was.
+def mend(engine: sa.Engine, now: datetime, permit: Permit | None = None) -> bool:
+    """`migrate`, then make each table that is missing, and start again at event 0 if one was. Whether anything was.
 
-    Replaying events onto the tables that stayed changes nothing in them, so they are left as they are.
+    Replaying events onto the tables that stayed changes nothing in them, so they are left as they are, but for what
+    `email_counts` is counted by.
+    A column that is missing although the version is the newest is not made: nobody can tell what it held.
     Without a permit a protected database is not changed: raises MendForbidden if it would have to be.
     """
     with engine.connect() as connection, connection.begin():
@@ -42,11 +44,10 @@ def mend(engine: sa.Engine, now: datetime, permit: Permit | None = None) -> None
         mark = mark_of(connection)
         if mark is None or permit is not None:
             with window(connection, permit):
-                _complete_as_allowed(connection, now, permit)
-        elif not is_complete(connection):
+                return _complete_as_allowed(connection, now, permit)
+        if not is_complete(connection):
             raise MendForbidden(mark)
-        elif connection.scalar(sa.select(checkpoint.c.number)) is None:
-            _rewind(connection, now)
+        return _rewind_if_lost(connection, now)
 
 
 def rebuild(engine: sa.Engine, now: datetime, permit: Permit | None = None) -> None:
@@ -73,19 +74,26 @@ def lock(connection: sa.Connection) -> None:
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
 
 
-def complete(connection: sa.Connection, now: datetime, permit: Permit | None = None) -> None:
-    """Make what is missing, in the caller's transaction and under its lock; start at event 0 if a table was."""
+def complete(connection: sa.Connection, now: datetime, permit: Permit | None = None) -> bool:
+    """Make what is missing, in the caller's transaction and under its lock; start at event 0 if a table was.
+
+    Whether anything was missing.
+    """
+    was_complete = is_complete(connection)
     _upgrade(connection, permit)
     lost = _lost(connection)
     metadata.create_all(connection, tables=lost)
-    if lost or connection.scalar(sa.select(checkpoint.c.number)) is None:
+    if email_counts in lost:
+        _forget_reactions(connection)
+    if lost:
         _rewind(connection, now)
+    return _rewind_if_lost(connection, now) or not was_complete
 
 
-def _complete_as_allowed(connection: sa.Connection, now: datetime, permit: Permit | None) -> None:
+def _complete_as_allowed(connection: sa.Connection, now: datetime, permit: Permit | None) -> bool:
     """`complete`; MendForbidden where this login makes no tables: a new database in the place of a protected one."""
     try:
-        complete(connection, now, permit)
+        return complete(connection, now, permit)
     except DBAPIError as error:
         if getattr(error.orig, "sqlstate", None) != _NOT_ALLOWED:
             raise
@@ -99,6 +107,12 @@ def is_complete(connection: sa.Connection) -> bool:
         return False
     version = connection.scalar(sa.select(sa.column("version_num")).select_from(sa.table(VERSION)))
     return version == ScriptDirectory.from_config(_config()).get_current_head()
+
+
+def look(connection: sa.Connection) -> None:
+    """Touch each table and column of ours, and no row. Raises what `is_missing` knows if one is not there."""
+    for table in metadata.sorted_tables:
+        connection.execute(sa.select(table).where(sa.false()))
 
 
 def is_missing(error: SQLAlchemyError) -> bool:
@@ -126,6 +140,21 @@ def _upgrade(connection: sa.Connection, permit: Permit | None) -> None:
 def _lost(connection: sa.Connection) -> list[sa.Table]:
     present = set(sa.inspect(connection).get_table_names())
     return [table for table in metadata.sorted_tables if table.name not in present]
+
+
+def _forget_reactions(connection: sa.Connection) -> None:
+    """A reader is counted as unique by the first reaction of the message: the replay tells it again, and the last."""
+    # No message with a reaction shows `delivered`, and of the others there is an index.
+    reacted = emails.c.last_event != "delivered", emails.c.reaction.is_not(None)
+    connection.execute(sa.update(emails).where(*reacted).values(reaction=None))
+
+
+def _rewind_if_lost(connection: sa.Connection, now: datetime) -> bool:
+    """Start at event 0 if the checkpoint is lost; whether it was."""
+    is_lost = connection.scalar(sa.select(checkpoint.c.number)) is None
+    if is_lost:
+        _rewind(connection, now)
+    return is_lost
 
 
 def _rewind(connection: sa.Connection, now: datetime) -> None:

@@ -3,7 +3,8 @@
     accepted = delivered + failed + suppressed + cancelled + live
 
 What was accepted, the journals and the events say; what has ended, the events and receipts; what lives, the queue.
-They are read in this order, so a message that moves meanwhile is seen where it was or where it went.
+They are read in this order, so a message that moves meanwhile is seen where it was or where it went. What lives must be
+due somewhere, too: nobody works on a message that is in no lane.
 """
 
 from collections import Counter
@@ -22,6 +23,7 @@ from outbox.errors import ObjectsUnavailable
 from outbox.facts import Facts, Sources, read_queue, read_stream
 from outbox.generation import Memory, Sight
 from outbox.restoring import Restoring, put
+from outbox.scripts import run
 from outbox.states import State
 from runtime.clock import to_ms
 from runtime.logs import get
@@ -30,7 +32,10 @@ from runtime.settings import Settings
 log = get(__name__)
 
 _NAMED = 100  # orphans told by their ids; all are in the log
+_AT_ONCE = 100  # messages whose places are looked for in one call, which stops the queue for that long
 _ROUNDS = 5  # the archive may overtake the reader of the stream so often
+_UNKNOWN = "unknown to the queue"
+_NOWHERE = "nowhere due"
 
 Ended = Callable[[str], bool]
 
@@ -151,11 +156,12 @@ class Audit:
             return False
         self._sources.blobs.put(submission.message, submission.content)
         self._result.repaired += 1
-        log.warning("audit.repaired", id=account.id)
+        log.warning("audit.repaired", id=account.id, why="its content was missing")
         return True
 
     def _count(self, accounts: list[Account], *, repair: bool) -> None:
         sums: Counter[str] = Counter()
+        living: list[Account] = []
         suspects: list[Account] = []
         for account in accounts:
             ends = account.ends()
@@ -166,6 +172,7 @@ class Audit:
             if left and (account.live or not account.confirmed):
                 sums["live"] += left
                 if account.live:
+                    living.append(account)
                     self._look_for_content(account, repair=repair)
             elif left:
                 suspects.append(account)
@@ -173,10 +180,29 @@ class Audit:
             self._result.accepted += account.recipients
         for state in (State.DELIVERED, State.FAILED, State.SUPPRESSED, State.CANCELLED, "live"):
             setattr(self._result, state, getattr(self._result, state) + sums[state])
-        self._look_again(suspects, repair=repair)
+        living += self._look_again(suspects, repair=repair)
+        for at in range(0, len(living), _AT_ONCE):
+            self._look_for_places(living[at : at + _AT_ONCE], repair=repair)
 
-    def _look_again(self, suspects: list[Account], *, repair: bool) -> None:
-        """What was not seen may have come meanwhile, or be known to the history alone."""
+    def _look_for_places(self, living: list[Account], *, repair: bool) -> None:
+        """A live message waits in its lane, is sent under a lease, or is held: otherwise nobody works on it."""
+        how = (to_ms(self._restoring.now), self._settings.max_releases, int(repair))
+        found = run(self._redis, self._settings, "astray", *how, *(account.id for account in living))
+        astray: Counter[str] = Counter()
+        for delivery_id, recipients in found:
+            astray[delivery_id.decode().rpartition("/")[0]] += recipients
+        for account in living:
+            nowhere = min(astray[account.id], account.recipients - len(account.ends()))
+            if nowhere and repair:
+                self._result.repaired += 1
+                log.warning("audit.repaired", id=account.id, why=_NOWHERE)
+            elif nowhere:
+                self._result.live -= nowhere
+                self._orphan(account, nowhere, _NOWHERE)
+
+    def _look_again(self, suspects: list[Account], *, repair: bool) -> list[Account]:
+        """What was not seen may have come meanwhile, or be known to the history alone. Those that have come."""
+        there: list[Account] = []
         pipe = self._redis.pipeline(transaction=False)
         for account in suspects:
             pipe.exists(f"{{{self._prefix}}}:m:{account.id}")
@@ -184,15 +210,17 @@ class Audit:
             left = account.recipients - len(account.ends())
             if is_there:
                 self._result.live += left
+                there.append(account)
             elif self._ended_in_history(account.id):
                 self._result.accepted -= left  # of an archive that is no more
             elif repair and self._repair(account):
                 self._result.live += left
             else:
-                self._orphan(account, left)
+                self._orphan(account, left, _UNKNOWN)
+        return there
 
-    def _orphan(self, account: Account, left: int) -> None:
-        log.error("audit.orphan", id=account.id, recipients=left)
+    def _orphan(self, account: Account, left: int, why: str) -> None:
+        log.error("audit.orphan", id=account.id, recipients=left, why=why)
         self._result.unaccounted += left
         if len(self._result.orphans) < _NAMED:
             self._result.orphans.append(account.id)
@@ -207,7 +235,7 @@ class Audit:
             self._sources.blobs.put(submission.message, submission.content)
         put(self._redis, [self._restoring.arguments(account, submission)], keys=self._memory.script_keys)
         self._result.repaired += 1
-        log.warning("audit.repaired", id=account.id)
+        log.warning("audit.repaired", id=account.id, why=_UNKNOWN)
         return True
 
     def _tell(self) -> None:

@@ -2,6 +2,8 @@
 
 from datetime import timedelta
 
+import orjson
+
 from history.tally import COUNTED
 from outbox import events
 from outbox.message import Outcome
@@ -33,6 +35,23 @@ def test_each_thing_that_happens_is_counted_once(database, history):
     assert (total.at, total.domain) == (None, None)
     assert sum(history.counts(START + HOUR, START + 2 * HOUR)[0].amounts.values()) == 0
     assert history.counts(START - HOUR, START + HOUR, domains=["other.example"])[0].amounts == dict.fromkeys(COUNTED, 0)
+
+
+def test_what_a_rebuild_tells_again_is_counted_once(database, history):
+    """After a rebuild of the queue events may come again under new numbers; what nobody told before is counted."""
+    log = EventLog()
+    message = tell_story(log, 1)
+    log.append(events.complained(message.id, (0,), at=START))
+    record_all(database, log)
+    before, of_one = history.counts(START - HOUR, START + HOUR), history.counts_of([message.id])
+    for recorded in list(log.records):
+        log.append(orjson.dumps(recorded.event.fields | {"restored": True}))
+    record_all(database, log, batch=3)
+    assert history.counts(START - HOUR, START + HOUR) == before
+    assert history.counts_of([message.id]) == of_one
+    log.append(orjson.dumps(orjson.loads(events.complained(message.id, (1,), at=START + HOUR)) | {"restored": True}))
+    record_all(database, log)
+    assert history.counts(START + HOUR, START + 2 * HOUR)[0].amounts["complained"] == 1
 
 
 def test_readers_are_counted_and_each_message_once_as_unique(database, history):

@@ -1,5 +1,6 @@
 """However events reach the database, the rows are the same. On both databases."""
 
+import orjson
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -20,7 +21,10 @@ MESSAGES = [make_message(n, to=("ann@a.example", "bob@b.example", "cid@a.example
 happenings = st.tuples(
     st.sampled_from(range(4)),
     st.sampled_from(
-        ["deliver", "defer", "refuse", "release", "hold", "redrive", "cancel", "complain", "move", "policy", "react"]
+        [
+            *("deliver", "defer", "refuse", "release", "hold", "redrive", "cancel", "complain", "move", "policy"),
+            *("react", "retell"),
+        ]
     ),
     st.sampled_from([0, 1]),
 )
@@ -63,7 +67,10 @@ def write_log(happened) -> EventLog:
     for message in MESSAGES:
         log.append(events.accepted(message), b"content of " + message.id.encode())
     for happening in happened:
-        happen(log, happening)
+        if happening[1] == "retell":  # as a rebuild of the queue does
+            log.append(orjson.dumps(log.records[-1 - happening[0]].event.fields | {"restored": True}))
+        else:
+            happen(log, happening)
     return log
 
 

@@ -8,8 +8,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from history import schema
+from history.faults import words
+from history.recorder import Recorder
 from history.tables import checkpoint, metadata
-from tests.fixtures.event_log import START, EventLog, tell_story
+from outbox import events
+from outbox.tracking import Tracked
+from tests.fixtures.event_log import START, EventLog, delivered, make_message, tell_story
 from tests.fixtures.history import record_all, rows_of
 
 
@@ -45,7 +49,15 @@ def test_any_one_lost_table_is_refilled(database, name):
     """Whichever table is dropped, mending and replaying gives every row back."""
     log = EventLog()
     for number in range(3):
-        tell_story(log, number)
+        message = tell_story(log, number)
+    log.append(events.complained(message.id, (0,), at=START))
+    read = make_message(9)
+    log.append(events.accepted(read))
+    log.append(delivered(read, at=START))
+    tracked = Tracked(read.id, read.created_at)
+    for _ in range(2):
+        log.append(events.opened(tracked, at=START, user_agent=""))
+        log.append(events.clicked(tracked, "https://a.test/", at=START, ip_address="::1", user_agent=""))
     record_all(database, log)
     before = rows_of(database)
     with database.engine.begin() as connection:
@@ -53,6 +65,40 @@ def test_any_one_lost_table_is_refilled(database, name):
     schema.mend(database.engine, START)
     record_all(database, log)
     assert rows_of(database) == before
+
+
+@pytest.mark.parametrize("name", [name for name in metadata.tables if name != "checkpoint"])
+def test_a_lost_table_is_noticed_while_nothing_happens(database, name):
+    """The recorder looks at the tables now and then, and at each turn until they are there again."""
+    times = iter([0, 1, 5, 20, 21, 22])
+    recorder = Recorder(database, EventLog(), batch=10, now=lambda: START, monotonic=lambda: next(times))
+    recorder.record_batch()
+    with database.engine.begin() as connection:
+        metadata.tables[name].drop(connection)
+    assert recorder.record_batch() == 0
+    for _ in range(2):
+        with pytest.raises(sa.exc.DBAPIError) as raised:
+            recorder.record_batch()
+        assert schema.is_missing(raised.value)
+
+
+def test_mending_says_whether_it_made_anything(database):
+    """A lost table is made; with all tables and the newest version there is nothing that it makes."""
+    with database.engine.begin() as connection:
+        connection.execute(sa.text("DROP TABLE contents"))
+    assert schema.mend(database.engine, START)
+    with database.engine.begin() as connection:
+        connection.execute(sa.text("ALTER TABLE emails DROP COLUMN text_derived"))
+    assert not schema.mend(database.engine, START)
+    log = EventLog()
+    tell_story(log, 1)
+    with pytest.raises(sa.exc.SQLAlchemyError) as raised:
+        record_all(database, log)
+    assert schema.is_missing(raised.value)
+    assert words(raised.value) in {
+        "tables missing or unknown to us (42703)",
+        "database file: has no column named",
+    }
 
 
 def test_a_lost_version_is_mended(database):

@@ -11,6 +11,7 @@ from outbox.entry import Entry
 from outbox.queue import Cancel
 from outbox.states import State
 from runtime import clock
+from runtime.clock import to_ms
 from tests.fixtures.machine import HOUR, running
 from tests.fixtures.mail import a_submission
 from worker.audits import Audits
@@ -78,6 +79,62 @@ async def test_an_orphan_is_named_and_put_back(machine, archived):
     (claim,) = await machine.outbox.claim("waits.test", channel="w", limit=9, now=clock.now())
     assert claim.content == before.content
     assert audit(machine).repaired == 0
+
+
+@pytest.fixture
+async def scattered(machine):
+    """Mail in each state that lives, by the keys that hold its place."""
+    prefix = f"{{{machine.settings.queue_prefix}}}"
+    kept = {name: await machine.accept(f"ann@{name}.test") for name in ("waits", "deferred", "sending", "held")}
+    kept["scheduled"] = await machine.accept("ann@scheduled.test", scheduled_at=clock.now() + HOUR)
+    await machine.attempt(kept["deferred"], State.DEFERRED)
+    for name in ("sending", "held"):
+        (claim,) = await machine.outbox.claim(f"{name}.test", channel="w", limit=9, now=clock.now())
+        if name == "held":
+            assert await machine.outbox.hold(claim, reason="test", now=clock.now())
+    places = {name: f"{prefix}:lane:{name}.test" for name in kept}
+    return kept, places | {"sending": f"{prefix}:leases", "held": f"{prefix}:held"}
+
+
+async def test_mail_that_is_nowhere_due_is_an_orphan(machine, scattered):
+    """The queue has it, and no lane, lease or list does, since somebody deleted keys: it is named and put back."""
+    kept, places = scattered
+    before = {name: await machine.states(message_id) for name, message_id in kept.items()}
+    assert audit(machine).holds
+    await machine.redis.delete(*places.values())
+    found = audit(machine)
+    assert (found.holds, found.live, found.unaccounted) == (False, 0, 5)
+    assert sorted(found.orphans) == sorted(kept.values())
+    repaired = audit(machine, repair=True)
+    assert (repaired.holds, repaired.repaired, repaired.live) == (True, 5, 5)
+    assert await machine.redis.zrange(places["held"], 0, -1) == [f"{kept['held']}/0".encode()]
+    after = {name: await machine.states(message_id) for name, message_id in kept.items()}
+    assert after == before | {"sending": (State.QUEUED,)}
+    assert audit(machine).repaired == 0
+    for name, hours in (("waits", 0), ("deferred", 0), ("sending", 0), ("scheduled", 2)):
+        claimed = await machine.outbox.claim(f"{name}.test", channel="x", limit=9, now=clock.now() + hours * HOUR)
+        assert [(c.message.id, c.possible_duplicate) for c in claimed] == [(kept[name], name == "sending")]
+
+
+async def test_scheduled_mail_is_put_back_for_its_time(machine, scattered):
+    """It is not sent early because its place was lost."""
+    kept, places = scattered
+    await machine.redis.delete(places["scheduled"])
+    assert audit(machine, repair=True).repaired == 1
+    assert not await machine.outbox.claim("scheduled.test", channel="x", limit=9, now=clock.now())
+    view = await machine.outbox.find(kept["scheduled"])
+    assert await machine.redis.zscore(places["scheduled"], f"{kept['scheduled']}/0") == to_ms(view.message.scheduled_at)
+
+
+async def test_a_lane_that_no_worker_looks_at_is_found(machine, scattered):
+    """Work in a lane that is not among the lanes is not due either; listed again, it keeps its time."""
+    kept, places = scattered
+    due = await machine.redis.zscore(places["deferred"], f"{kept['deferred']}/0")
+    await machine.redis.delete(f"{{{machine.settings.queue_prefix}}}:lanes")
+    assert sorted(audit(machine).orphans) == sorted(kept[name] for name in ("waits", "deferred", "scheduled"))
+    assert audit(machine, repair=True).holds
+    assert await machine.redis.zscore(places["deferred"], f"{kept['deferred']}/0") == due
+    assert audit(machine).holds
 
 
 async def test_the_history_may_know_the_end(machine):

@@ -29,6 +29,7 @@ class Script:
         self.checkpoint = 7
         self.recorded_until = None
         self.mended = 0
+        self.can_mend = True
         self.stop = Stop()
 
     def record_batch(self):
@@ -41,6 +42,7 @@ class Script:
 
     def mend(self):
         self.mended += 1
+        return self.can_mend
 
 
 class Word:
@@ -53,8 +55,9 @@ class Word:
         self.published.append((checkpoint, state, error))
 
 
-def play(*steps, newest=lambda: 7, **options):
+def play(*steps, newest=lambda: 7, can_mend=True, **options):
     script = Script(*steps)
+    script.can_mend = can_mend
     report = Report(Word())
     told = []
     tell = report.tell
@@ -118,6 +121,15 @@ def test_missing_tables_are_mended_and_refilled():
     script, told = play(DROPPED, 1000, 1000, 0)
     assert script.mended == 1
     assert [state for state, _ in told] == [RecorderState.REBUILDING] * 2 + [RecorderState.OK]
+
+
+def test_what_mending_does_not_make_is_waited_for():
+    """A missing column of a table that is there is made by nobody: the recorder says so, and pauses after each try."""
+    script, told = play(DROPPED, DROPPED, 0, can_mend=False)
+    assert told[:2] == [(RecorderState.WAITING, "tables missing or unknown to us (42P01)")] * 2
+    assert script.stop.pauses[:2] == [0.5, 0.5]
+    assert script.checkpoint == 7, "what was recorded is still there"
+    assert told[-1] == (RecorderState.OK, "")
 
 
 def test_dropped_tables_stay_dropped_while_the_chaos_switch_says_so():
