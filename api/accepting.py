@@ -11,8 +11,9 @@ from fastapi import Request
 
 from api.compose import Composer
 from api.errors import ApiError, invalid
-from api.fetching import MARK, Fetched, Fetcher, with_files
+from api.fetching import MARK, Fetched, Fetcher, urls_of, with_files
 from api.idempotency import identify, read_key
+from api.limits import Visit
 from api.request import decode
 from outbox.accept import Accepted, Acceptor, Submission
 from outbox.ids import Idempotency
@@ -35,12 +36,13 @@ class Asked:
     body: bytes
     idempotency_key: str | None
     scope: str
+    mode: Mode
 
     @classmethod
-    async def of(cls, request: Request, *, scope: str) -> "Asked":
+    async def of(cls, request: Request, *, scope: str, mode: Mode) -> "Asked":
         """Read it whole. Raises ApiError 400 for a key that is none."""
         key = read_key(request)
-        return cls(request, await request.body(), key, scope)
+        return cls(request, await request.body(), key, scope, mode)
 
     def identify(self, parsed: Any) -> Idempotency | None:
         """What makes a repeat of it, if it has a key."""
@@ -78,7 +80,7 @@ class Intake:
 
     async def one(self, request: Request, key: ApiKey) -> str:
         """The id of the message, durable. Raises ApiError, Unavailable, IdempotencyConflict."""
-        asked = await Asked.of(request, scope="POST /emails")
+        asked = await Asked.of(request, scope="POST /emails", mode="strict")
 
         def compose(fetched: Fetched) -> Composed:
             item = decode(asked.body)
@@ -88,7 +90,7 @@ class Intake:
 
     async def batch(self, request: Request, key: ApiKey, mode: Mode) -> tuple[tuple[str, ...], tuple[Refused, ...]]:
         """The ids, and what was refused; in strict mode the first refusal is raised and nothing is taken."""
-        asked = await Asked.of(request, scope="POST /emails/batch")
+        asked = await Asked.of(request, scope="POST /emails/batch", mode=mode)
 
         def compose(fetched: Fetched) -> Composed:
             items = self._items(asked.body)
@@ -121,7 +123,7 @@ class Intake:
         return self._told(asked, accepted) if accepted else ()
 
     async def _run(self, asked: Asked, compose: Compose, *, large: int) -> Composed:
-        body, fetched = asked.body, await self._fetch(asked.body)
+        body, fetched = asked.body, await self._fetch(asked)
         large = min(large, _TRACKED_LARGE) if self._composer.tracks else large
         # Words for a time take milliseconds to read, and a second the first time; a template may be a long text.
         if len(body) > large or b'"scheduled_at"' in body or b'"template"' in body:
@@ -134,11 +136,24 @@ class Intake:
             raise invalid(f"The request body must be an array of 1 to {self._settings.max_batch} emails.")
         return items
 
-    async def _fetch(self, body: bytes) -> Fetched:
-        """Attachments by URL. Decoding twice is cheaper than the network, and spares all others the question."""
+    async def _fetch(self, asked: Asked) -> Fetched:
+        """Attachments by URL. Decoding twice is cheaper than the network, and spares all others the question.
+
+        Other people's servers may be slow, so meanwhile the request has no place. Its turn to fetch ends when it has
+        one again: this bounds the requests that hold files.
+        """
+        body = asked.body
         if MARK not in body:
             return {}
-        return await self._fetcher.fetch(await self._acceptor.door.in_thread(lambda: decode(body), len(body)))
+        urls = await self._acceptor.door.in_thread(lambda: urls_of(decode(body)), len(body))
+        if not urls:
+            return {}
+        visit: Visit = asked.request.scope["visit"]
+        visit.step_out()
+        async with self._fetcher.turn():
+            fetched = await self._fetcher.fetch(urls, all_needed=asked.mode == "strict")
+            await visit.enter()
+            return fetched
 
     def _compose(
         self, items: list[Any], fetched: Fetched, key: ApiKey, idempotency: Idempotency | None, *, mode: Mode
