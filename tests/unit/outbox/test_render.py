@@ -98,13 +98,13 @@ def test_the_display_name_is_shown_as_written(name):
 
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
 def test_bodies_survive(html, text):
-    """HTML and text come back as they were, newlines apart, through 7-bit octets."""
+    """HTML and text come back as they were, newlines apart, through 7-bit octets; no HTML as none."""
     octets = raw(html=html, text=text)
     read = parts(octets)
     assert octets.isascii()
     assert b"\n" not in octets.replace(b"\r\n", b"")
     assert b"\r" not in octets.replace(b"\r\n", b"")
-    assert read.html == html.replace("\r\n", "\n").replace("\r", "\n")
+    assert read.html == (html.replace("\r\n", "\n").replace("\r", "\n") or None)
     assert read.text == text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -133,6 +133,7 @@ def test_the_structure_holds_only_what_is_needed():
 
     assert kinds() == ["text/plain"]
     assert kinds(text="", html="<p>x") == ["text/html"]
+    assert kinds(text="x", html="") == ["text/plain"]
     assert kinds(text=None, html="<p>x") == ["multipart/alternative", "text/plain", "text/html"]
     assert kinds(text="x", attachments=(inline,)) == ["multipart/mixed", "text/plain", "image/png"]
     assert kinds(html="<img src=cid:logo>", attachments=(inline, other)) == [
