@@ -106,11 +106,11 @@ class Outside:
         Raises Refused or Unreachable.
         """
         parts = check_url(url, self._allowed)
-        target = parts._replace(fragment="").geturl()
+        target = _ascii(parts._replace(fragment="")).geturl()
         try:
             with cut_off_as(httpcore.ConnectError):
                 async with asyncio.timeout(seconds):
-                    return await self._ask(method, _ascii(target, parts), headers, content, most)
+                    return await self._ask(method, target, headers, content, most)
         except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, OSError) as failure:
             raise Unreachable(_words(failure)) from failure
 
@@ -173,10 +173,13 @@ class _CheckedBackend(httpcore.AsyncNetworkBackend):
         await asyncio.sleep(seconds)
 
 
-def _ascii(url: str, parts: SplitResult) -> str:
+def _ascii(parts: SplitResult) -> SplitResult:
     """The URL with its name as an A-label."""
     host = parts.hostname or ""
-    return url if host.isascii() else url.replace(host, host.encode("idna").decode(), 1)
+    if host.isascii():
+        return parts
+    port = "" if parts.port is None else f":{parts.port}"
+    return parts._replace(netloc=host.encode("idna").decode() + port)
 
 
 def _is_literal(host: str) -> bool:

@@ -89,6 +89,15 @@ async def test_the_name_is_looked_up_once_and_told_to_the_server(outside, receiv
     assert receiver.requests[0].headers["host"] == f"rebind.test:{receiver.port}"
 
 
+@pytest.mark.parametrize("host", ["BÜCHER.test", "bücher.test"])
+async def test_a_name_in_other_letters_is_asked_by_its_a_label(outside, receiver, names, host):
+    """In capitals too (RFC 3490); the port stays."""
+    names["xn--bcher-kva.test"] = ["127.0.0.1"]
+    await post(outside, receiver.url("/a?b=c#d", host=host))
+    assert receiver.requests[0].headers["host"] == f"xn--bcher-kva.test:{receiver.port}"
+    assert receiver.requests[0].target == "/a?b=c"
+
+
 async def test_redirects_are_not_followed(outside, receiver):
     """The answer is the redirect itself."""
     receiver.says = answer(302, location="http://169.254.169.254/latest/meta-data/")
