@@ -16,6 +16,7 @@ from api.idempotency import identify, read_key
 from api.limits import Visit
 from api.request import decode
 from outbox.accept import Accepted, Acceptor, Submission
+from outbox.errors import IdempotencyConflict
 from outbox.ids import Idempotency
 from outbox.policy import ApiKey
 from runtime.settings import Settings
@@ -46,7 +47,9 @@ class Asked:
 
     def identify(self, parsed: Any) -> Idempotency | None:
         """What makes a repeat of it, if it has a key."""
-        return identify(self.idempotency_key, scope=self.scope, parsed=parsed)
+        # What was refused in one mode has no id, so in the other it is another request.
+        whole = parsed if self.mode == "strict" else {self.mode: parsed}
+        return identify(self.idempotency_key, scope=self.scope, parsed=whole)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,10 @@ class Intake:
         return (await self._whole(asked, compose, large=_LARGE))[0]
 
     async def batch(self, request: Request, key: ApiKey, mode: Mode) -> tuple[tuple[str, ...], tuple[Refused, ...]]:
-        """The ids, and what was refused; in strict mode the first refusal is raised and nothing is taken."""
+        """The ids, and what was refused; in strict mode the first refusal is raised and nothing is taken.
+
+        Raises as `one` does, and IdempotencyConflict for a repeat of which nobody can say what it was answered.
+        """
         asked = await Asked.of(request, scope="POST /emails/batch", mode=mode)
 
         def compose(fetched: Fetched) -> Composed:
@@ -100,7 +106,7 @@ class Intake:
             return await self._whole(asked, compose, large=_BATCH_LARGE), ()
         composed = await self._run(asked, compose, large=_BATCH_LARGE)
         ids = await self._accept(asked, composed) if composed.submissions else await self._first_answer(asked)
-        return ids, composed.refused
+        return ids, _refused_at_first(composed, ids)
 
     async def _whole(self, asked: Asked, compose: Compose, *, large: int) -> tuple[str, ...]:
         """The ids of a request that is taken as a whole. One that can no longer be composed may be a repeat."""
@@ -179,3 +185,17 @@ class Intake:
     def _told(self, asked: Asked, accepted: Accepted) -> tuple[str, ...]:
         asked.request.scope["facts"] |= {"ids": accepted.ids, "replayed": accepted.replayed}
         return accepted.ids
+
+
+def _refused_at_first(composed: Composed, ids: tuple[str, ...]) -> tuple[Refused, ...]:
+    """What of a permissive batch has no id. Raises IdempotencyConflict when a repeat of it cannot tell.
+
+    Only the number of ids is remembered. A refusal may be mended since, or a new one be there (a template, the policy),
+    and then nobody knows any more whose ids they are.
+    """
+    count = len(composed.submissions) + len(composed.refused)
+    if len(ids) == count:
+        return ()
+    if ids and len(ids) + len(composed.refused) != count:
+        raise IdempotencyConflict("other messages of this batch were refused the first time")
+    return composed.refused
