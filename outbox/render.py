@@ -13,7 +13,7 @@ from datetime import datetime
 from email.utils import format_datetime
 from functools import lru_cache
 
-from outbox.header_text import Unrenderable, encode_text, fold, mailboxes, parameter
+from outbox.header_text import Unrenderable, encode_field, encode_text, fold, mailboxes, parameter
 from outbox.mime import Part, base64_body, multipart, text_body
 from outbox.plain_text import from_html
 
@@ -95,7 +95,7 @@ def _fields(draft: Draft, *, message_id: str, date: datetime) -> Fields:
         ("Message-ID", message_id),
         ("Date", _written(date.replace(microsecond=0))),
     ]
-    fields += [(name, encode_text(value)) for name, value in draft.headers]
+    fields += [(name, encode_field(name, value)) for name, value in draft.headers]
     return fields
 
 

@@ -87,6 +87,25 @@ def test_the_subject_is_shown_as_written(subject):
     assert shown(message["Subject"]) == subject
 
 
+def test_plain_headers_stay_as_they_are():
+    """Only a whole encoded word is encoded anew; and in a header of addresses or ids not even that."""
+    word = "=?utf-8?q?a?="
+    headers = {
+        "X-Token": "dGVzdA==?t=1",
+        "List-Unsubscribe": "<https://x.test/u/dGVzdA==?t=1>",
+        "list-id": f"{word} <a.x.test>",
+        "In-Reply-To": f"<{word}@x.test>",
+        "References": f"<{word}@x.test>",
+    }
+    message = message_from_bytes(raw(subject="1 =? 2", headers=tuple(headers.items())), policy=policy.compat32)
+    assert {name: message[name] for name in headers} == headers
+    assert message["Subject"] == "1 =? 2"
+    for text in (word, "=?utf-8?q?a b?="):
+        encoded = message_from_bytes(raw(headers=(("X-A", text),)), policy=policy.compat32)["X-A"]
+        assert encoded != text
+        assert shown(encoded) == text
+
+
 @given(st.text(st.characters(exclude_categories=["C", "Z"]) | st.just(" "), max_size=120).map(str.strip))
 def test_the_display_name_is_shown_as_written(name):
     """A display name is read back exactly, and the address beside it is untouched."""
