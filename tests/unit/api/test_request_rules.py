@@ -179,6 +179,8 @@ def test_types_of_attachments():
     assert kind(filename="a") == "application/octet-stream"
     assert kind(filename="a.pdf", content_type="text/x-y; charset=utf-8") == "text/x-y; charset=utf-8"
     assert kind(filename="a.eml") == "application/octet-stream"
+    assert kind(filename="a.csv.gz") == "application/gzip", "what is sent, and not what comes out of it"
+    assert kind(filename="a.txt.bz2") == "application/octet-stream"
 
 
 def test_paths_in_file_names_are_cut():
