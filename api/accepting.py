@@ -11,10 +11,12 @@ from fastapi import Request
 
 from api.compose import Composer
 from api.errors import ApiError, invalid
-from api.fetching import MARK, Fetched, Fetcher, with_files
+from api.fetching import MARK, Fetched, Fetcher, urls_of, with_files
 from api.idempotency import identify, read_key
+from api.limits import Visit
 from api.request import decode
 from outbox.accept import Accepted, Acceptor, Submission
+from outbox.errors import IdempotencyConflict
 from outbox.ids import Idempotency
 from outbox.policy import ApiKey
 from runtime.settings import Settings
@@ -35,16 +37,19 @@ class Asked:
     body: bytes
     idempotency_key: str | None
     scope: str
+    mode: Mode
 
     @classmethod
-    async def of(cls, request: Request, *, scope: str) -> "Asked":
+    async def of(cls, request: Request, *, scope: str, mode: Mode) -> "Asked":
         """Read it whole. Raises ApiError 400 for a key that is none."""
         key = read_key(request)
-        return cls(request, await request.body(), key, scope)
+        return cls(request, await request.body(), key, scope, mode)
 
     def identify(self, parsed: Any) -> Idempotency | None:
         """What makes a repeat of it, if it has a key."""
-        return identify(self.idempotency_key, scope=self.scope, parsed=parsed)
+        # What was refused in one mode has no id, so in the other it is another request.
+        whole = parsed if self.mode == "strict" else {self.mode: parsed}
+        return identify(self.idempotency_key, scope=self.scope, parsed=whole)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +83,7 @@ class Intake:
 
     async def one(self, request: Request, key: ApiKey) -> str:
         """The id of the message, durable. Raises ApiError, Unavailable, IdempotencyConflict."""
-        asked = await Asked.of(request, scope="POST /emails")
+        asked = await Asked.of(request, scope="POST /emails", mode="strict")
 
         def compose(fetched: Fetched) -> Composed:
             item = decode(asked.body)
@@ -87,8 +92,11 @@ class Intake:
         return (await self._whole(asked, compose, large=_LARGE))[0]
 
     async def batch(self, request: Request, key: ApiKey, mode: Mode) -> tuple[tuple[str, ...], tuple[Refused, ...]]:
-        """The ids, and what was refused; in strict mode the first refusal is raised and nothing is taken."""
-        asked = await Asked.of(request, scope="POST /emails/batch")
+        """The ids, and what was refused; in strict mode the first refusal is raised and nothing is taken.
+
+        Raises as `one` does, and IdempotencyConflict for a repeat of which nobody can say what it was answered.
+        """
+        asked = await Asked.of(request, scope="POST /emails/batch", mode=mode)
 
         def compose(fetched: Fetched) -> Composed:
             items = self._items(asked.body)
@@ -98,7 +106,7 @@ class Intake:
             return await self._whole(asked, compose, large=_BATCH_LARGE), ()
         composed = await self._run(asked, compose, large=_BATCH_LARGE)
         ids = await self._accept(asked, composed) if composed.submissions else await self._first_answer(asked)
-        return ids, composed.refused
+        return ids, _refused_at_first(composed, ids)
 
     async def _whole(self, asked: Asked, compose: Compose, *, large: int) -> tuple[str, ...]:
         """The ids of a request that is taken as a whole. One that can no longer be composed may be a repeat."""
@@ -121,7 +129,7 @@ class Intake:
         return self._told(asked, accepted) if accepted else ()
 
     async def _run(self, asked: Asked, compose: Compose, *, large: int) -> Composed:
-        body, fetched = asked.body, await self._fetch(asked.body)
+        body, fetched = asked.body, await self._fetch(asked)
         large = min(large, _TRACKED_LARGE) if self._composer.tracks else large
         # Words for a time take milliseconds to read, and a second the first time; a template may be a long text.
         if len(body) > large or b'"scheduled_at"' in body or b'"template"' in body:
@@ -134,11 +142,24 @@ class Intake:
             raise invalid(f"The request body must be an array of 1 to {self._settings.max_batch} emails.")
         return items
 
-    async def _fetch(self, body: bytes) -> Fetched:
-        """Attachments by URL. Decoding twice is cheaper than the network, and spares all others the question."""
+    async def _fetch(self, asked: Asked) -> Fetched:
+        """Attachments by URL. Decoding twice is cheaper than the network, and spares all others the question.
+
+        Other people's servers may be slow, so meanwhile the request has no place. Its turn to fetch ends when it has
+        one again: this bounds the requests that hold files.
+        """
+        body = asked.body
         if MARK not in body:
             return {}
-        return await self._fetcher.fetch(await self._acceptor.door.in_thread(lambda: decode(body), len(body)))
+        urls = await self._acceptor.door.in_thread(lambda: urls_of(decode(body)), len(body))
+        if not urls:
+            return {}
+        visit: Visit = asked.request.scope["visit"]
+        visit.step_out()
+        async with self._fetcher.turn():
+            fetched = await self._fetcher.fetch(urls, all_needed=asked.mode == "strict")
+            await visit.enter()
+            return fetched
 
     def _compose(
         self, items: list[Any], fetched: Fetched, key: ApiKey, idempotency: Idempotency | None, *, mode: Mode
@@ -164,3 +185,17 @@ class Intake:
     def _told(self, asked: Asked, accepted: Accepted) -> tuple[str, ...]:
         asked.request.scope["facts"] |= {"ids": accepted.ids, "replayed": accepted.replayed}
         return accepted.ids
+
+
+def _refused_at_first(composed: Composed, ids: tuple[str, ...]) -> tuple[Refused, ...]:
+    """What of a permissive batch has no id. Raises IdempotencyConflict when a repeat of it cannot tell.
+
+    Only the number of ids is remembered. A refusal may be mended since, or a new one be there (a template, the policy),
+    and then nobody knows any more whose ids they are.
+    """
+    count = len(composed.submissions) + len(composed.refused)
+    if len(ids) == count:
+        return ()
+    if ids and len(ids) + len(composed.refused) != count:
+        raise IdempotencyConflict("other messages of this batch were refused the first time")
+    return composed.refused

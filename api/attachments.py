@@ -94,11 +94,19 @@ def _name(filename: str) -> str:
 
 
 def _type(given: str | None, filename: str) -> str:
-    kind = given or guess_type(filename)[0] or _UNKNOWN
+    kind = given or _guessed(filename)
     if not _TYPE.fullmatch(kind) or not kind.isascii() or len(kind) > _LONGEST_NAME:
         raise _refusal("`content_type` must look like `image/png`.")
     # RFC 2046 sections 5.1 and 5.2.1 forbid base64 for these; as a plain file they can travel.
     return _UNKNOWN if kind.lower().startswith(("multipart/", "message/")) else kind
+
+
+def _guessed(filename: str) -> str:
+    """By its name. Of a packed file the guess is what comes out of it, which is not what is sent."""
+    kind, packed = guess_type(filename)
+    if packed:
+        return "application/gzip" if packed == "gzip" else _UNKNOWN
+    return kind or _UNKNOWN
 
 
 def _content_id(given: str | None) -> str:

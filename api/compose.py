@@ -86,7 +86,7 @@ class Composer:
             cc=_mailboxes(named["cc"]),
             reply_to=_mailboxes(self._reply_to(request)),
             subject=_subject(request.subject),
-            html=request.html,
+            html=request.html or None,
             text=request.text,
             headers=custom_headers.read_all(request.headers),
             attachments=attachments.read_all(request.attachments),

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 from fastapi import Request
 
-from api.errors import ApiError
+from api.errors import ApiError, invalid
 from outbox.ids import Idempotency
 
 _LONGEST = 256
@@ -23,8 +23,14 @@ def read_key(request: Request) -> str | None:
 
 
 def identify(key: str | None, *, scope: str, parsed: Any) -> Idempotency | None:
-    """The key with its scope and the hash of the request's JSON, whatever the order of its fields."""
+    """The key with its scope and the hash of the request's JSON, whatever the order of its fields.
+
+    Raises ApiError 400 when it is nested beyond reason: less can be written than read.
+    """
     if key is None:
         return None
-    normal = orjson.dumps(parsed, option=orjson.OPT_SORT_KEYS)
+    try:
+        normal = orjson.dumps(parsed, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError as garbage:
+        raise invalid("The request body is nested too deeply.", status=400) from garbage
     return Idempotency(scope, key, hashlib.sha256(normal).hexdigest())

@@ -31,7 +31,7 @@ class RenameRequest(Body):
 class NewKeyRequest(RenameRequest):
     """A key that may do everything, or only send, and that only from one domain if it is given."""
 
-    permission: str = Permission.FULL_ACCESS
+    permission: str | None = Permission.FULL_ACCESS
     domain_id: str | None = None
 
 
@@ -80,9 +80,9 @@ def router(store: PolicyStore, domains: DomainStore, owner: KeyGuard) -> APIRout
     return routes
 
 
-def _permission(written: str) -> Permission:
+def _permission(written: str | None) -> Permission:
     try:
-        return Permission(written)
+        return Permission.FULL_ACCESS if written is None else Permission(written)
     except ValueError as wrong:
         raise ApiError(422, "invalid_access", 'Access must be "full_access" | "sending_access"') from wrong
 

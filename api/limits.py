@@ -63,7 +63,7 @@ class Admission:
     they take a 503 for an outage: they alarm, or go to another node, which is as busy.
 
     A place is taken when the whole body is here, so that slow senders hold none. Until then only octets are counted,
-    and those of bodies that come in one piece are not: the places bound them.
+    and those of bodies that come in one piece are not: the places bound them. The visit is in the request's scope.
     """
 
     def __init__(self, app: ASGIApp, *, acceptor: Acceptor) -> None:
@@ -83,14 +83,14 @@ class Admission:
             scope["facts"] |= {"error": error.name, "untold": True}
             await respond(error)(scope, receive, send)
             return
-        visit = _Visit(self._acceptor, receive)
+        scope["visit"] = visit = Visit(self._acceptor, receive)
         try:
             await self._app(scope, visit.receive, send)
         finally:
             visit.end()
 
 
-class _Visit:
+class Visit:
     """One request on its way through the door."""
 
     __slots__ = ("_acceptor", "_has_place", "_octets", "_receive")
@@ -109,9 +109,19 @@ class _Visit:
         if message.get("more_body"):
             self._hold(len(message.get("body", b"")))
         else:
-            await self._acceptor.door.enter()
-            self._has_place = True
+            await self.enter()
         return message
+
+    async def enter(self) -> None:
+        """Take a place, at first or after `step_out`. Raises Overloaded."""
+        await self._acceptor.door.enter()
+        self._has_place = True
+
+    def step_out(self) -> None:
+        """Give the place back, so that what takes long somewhere else keeps nobody out."""
+        if self._has_place:
+            self._has_place = False
+            self._acceptor.door.leave()
 
     def _hold(self, octets: int) -> None:
         if not self._acceptor.door.octets.take(octets):
@@ -121,8 +131,7 @@ class _Visit:
     def end(self) -> None:
         """The request was answered, or its client went away."""
         self._acceptor.door.octets.give_back(self._octets)
-        if self._has_place:
-            self._acceptor.door.leave()
+        self.step_out()
 
 
 async def _drain(receive: Receive, *, most: int) -> None:

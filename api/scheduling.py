@@ -55,9 +55,9 @@ def _words(written: str, now: datetime) -> datetime | None:
     try:
         with _one_at_a_time:
             at = dateparser.parse(written, languages=["en"], settings=options)
+        return at.astimezone(UTC) if at else None
     except (ValueError, OverflowError, RecursionError):
         return None
-    return at.astimezone(UTC) if at else None
 
 
 def _unreadable() -> ApiError:

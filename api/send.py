@@ -52,7 +52,7 @@ def create_app(
     owner = KeyGuard(policy, ratelimiter, full_access=True)
     tracking = Tracking(settings)
     composer = Composer(settings, policy, tracking, now=clock.now)
-    fetcher = Fetcher(outside, most=settings.max_message_bytes)
+    fetcher = Fetcher(outside, most=settings.max_message_bytes, wait=settings.accept_wait)
 
     sending, handlers = _sending(settings, Intake(settings, acceptor, composer, fetcher), sender)
     readers = Readers(tracking, hits)

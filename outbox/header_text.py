@@ -15,6 +15,8 @@ _PLAIN = re.compile(r"[\x20-\x7e]*")
 _PHRASE = re.compile(r"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~ ]+")  # atoms and spaces: RFC 5322 section 3.2.3
 _NAME = re.compile(r"[!-9;-~]+")  # RFC 5322 section 2.2
 _WORD = re.compile(r" *[^ ]+|[ ]+")  # a word with the spaces before it
+_ENCODED = re.compile(r"=\?[^?]*\?[BbQq]\?[^?]*\?=")  # RFC 2047 section 2, and with spaces, as some read it
+_STRUCTURED = re.compile(r"list-.*|references|in-reply-to", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -34,9 +36,18 @@ def encode_text(text: str) -> str:
         Unrenderable: a control character.
     """
     _refuse_control(text)
-    if _PLAIN.fullmatch(text) and "=?" not in text:
+    if _PLAIN.fullmatch(text) and not _ENCODED.search(text):
         return text
     return _encoded_words(text)
+
+
+def encode_field(name: str, text: str) -> str:
+    """The value of a header that has no function of its own here. Addresses and ids of mail are no text to encode.
+
+    Raises:
+        Unrenderable: a control character.
+    """
+    return text if _STRUCTURED.fullmatch(name) and _PLAIN.fullmatch(text) else encode_text(text)
 
 
 def _refuse_control(*texts: str) -> None:

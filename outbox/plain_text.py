@@ -49,13 +49,14 @@ class _Writer:
         self._breaks = 0
         self._space = False
         self._hidden = 0
-        self._links: list[tuple[str, int]] = []
+        self._link: tuple[str, int] | None = None  # the open one: its address, and where its words begin
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
         if tag in _HIDDEN:
             self._hidden += 1
         elif tag == "a":
-            self._links.append((attributes.get("href", ""), len(self._pieces)))
+            self._close_link()  # as in HTML; and in links within links the words would be looked through for each
+            self._link = (attributes.get("href", ""), len(self._pieces))
         elif tag == "br":
             self._breaks += 1
         elif tag == "img":
@@ -71,8 +72,8 @@ class _Writer:
     def end(self, tag: str) -> None:
         if tag in _HIDDEN:
             self._hidden = max(0, self._hidden - 1)
-        elif tag == "a" and self._links:
-            self._close_link(*self._links.pop())
+        elif tag == "a":
+            self._close_link()
         elif tag in _BLOCKS:
             self._break(tag)
 
@@ -99,11 +100,18 @@ class _Writer:
         self._breaks = 0
         self._space = False
 
-    def _close_link(self, href: str, start: int) -> None:
-        href = _SPACES.sub("", href)
+    def _close_link(self) -> None:
+        if self._link is None:
+            return
+        written, start = self._link
+        self._link = None
+        href = _SPACES.sub("", written)
         if _LINK.match(href) and not self._hidden and href.partition(":")[2] not in "".join(self._pieces[start:]):
+            breaks = self._breaks if start < len(self._pieces) else 0  # those behind its words come behind its address
+            self._breaks -= breaks
             self._space = True
             self._write(f"({href})")
+            self._breaks = breaks
 
 
 def _words(text: str) -> str:

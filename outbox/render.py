@@ -13,7 +13,7 @@ from datetime import datetime
 from email.utils import format_datetime
 from functools import lru_cache
 
-from outbox.header_text import Unrenderable, encode_text, fold, mailboxes, parameter
+from outbox.header_text import Unrenderable, encode_field, encode_text, fold, mailboxes, parameter
 from outbox.mime import Part, base64_body, multipart, text_body
 from outbox.plain_text import from_html
 
@@ -44,7 +44,7 @@ class Attachment:
 class Draft:
     """All that a recipient may see, checked by the caller. `html` or `text` is there.
 
-    Without `text` a text part is made from the HTML; an empty `text` opts out of one.
+    Without `text` a text part is made from the HTML; an empty `text` opts out of one. Empty `html` is none.
     """
 
     sender: Mailbox
@@ -75,7 +75,7 @@ def render(draft: Draft, *, message_id: str, date: datetime) -> Rendered:
         Unrenderable: the headers would not say what was meant.
     """
     fields = _fields(draft, message_id=message_id, date=date)
-    derived = draft.text is None and draft.html is not None
+    derived = draft.text is None and bool(draft.html)
     text = from_html(draft.html or "") if derived else draft.text or ""
     body = _body(draft, text, seed=message_id.strip("<>").partition("@")[0])
     fields += [("MIME-Version", "1.0"), *body.headers]
@@ -95,7 +95,7 @@ def _fields(draft: Draft, *, message_id: str, date: datetime) -> Fields:
         ("Message-ID", message_id),
         ("Date", _written(date.replace(microsecond=0))),
     ]
-    fields += [(name, encode_text(value)) for name, value in draft.headers]
+    fields += [(name, encode_field(name, value)) for name, value in draft.headers]
     return fields
 
 
@@ -111,12 +111,12 @@ def mailboxes_of(members: Iterable[Mailbox]) -> str:
 
 def _body(draft: Draft, text: str, *, seed: str) -> Part:
     """The part tree: mixed(alternative(text, related(html, inline files)), other files), less what is not there."""
-    inline = [a for a in draft.attachments if a.content_id and draft.html is not None]
+    inline = [a for a in draft.attachments if a.content_id and draft.html]
     beside = [a for a in draft.attachments if a not in inline]
     texts = []
-    if text or draft.html is None:
+    if text or not draft.html:
         texts.append(text_body("plain", text))
-    if draft.html is not None:
+    if draft.html:  # an empty part would be the one that readers prefer
         html = text_body("html", draft.html if draft.tracked_html is None else draft.tracked_html)
         texts.append(multipart("related", [html, *map(_file, inline)], seed=f"{seed}r") if inline else html)
     body = texts[0] if len(texts) == 1 else multipart("alternative", texts, seed=f"{seed}a")

@@ -11,8 +11,9 @@ import contextlib
 import socket
 import ssl
 from collections.abc import AsyncGenerator, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, cast
 from urllib.parse import SplitResult, urlsplit
 
@@ -26,6 +27,7 @@ _STANDARD_PORTS = {"http": 80, "https": 443}
 _FIRST_USER_PORT = 1024  # RFC 6335 section 6: below lie SMTP, SSH and the like, which a POST could talk to
 _LONGEST_URL = 2048
 _CONNECT_SECONDS = 5.0
+_LOOKUPS = 16  # at once
 
 
 class Refused(Exception):
@@ -75,15 +77,18 @@ class Outside:
     ) -> None:
         """Private networks that are `allowed` may be reached all the same. `trust`: other authorities than usual."""
         self._allowed = allowed
+        # A look-up can hang for half a minute, and in the threads of the event loop all others would wait behind it.
+        self._lookups = ThreadPoolExecutor(_LOOKUPS, "lookup")
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=trust or _usual_authorities(),
             max_connections=connections,
             max_keepalive_connections=0,  # a kept connection would outlive the check of its address
-            network_backend=_CheckedBackend(self._allowed),
+            network_backend=_CheckedBackend(self._allowed, self._lookups),
         )
 
     async def close(self) -> None:
-        """Close what is open."""
+        """Close what is open. A look-up that hangs is left alone."""
+        self._lookups.shutdown(wait=False, cancel_futures=True)
         await self._pool.aclose()
 
     async def ask(
@@ -101,11 +106,11 @@ class Outside:
         Raises Refused or Unreachable.
         """
         parts = check_url(url, self._allowed)
-        target = parts._replace(fragment="").geturl()
+        target = _ascii(parts._replace(fragment="")).geturl()
         try:
             with cut_off_as(httpcore.ConnectError):
                 async with asyncio.timeout(seconds):
-                    return await self._ask(method, _ascii(target, parts), headers, content, most)
+                    return await self._ask(method, target, headers, content, most)
         except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, OSError) as failure:
             raise Unreachable(_words(failure)) from failure
 
@@ -131,8 +136,9 @@ def _usual_authorities() -> ssl.SSLContext:
 class _CheckedBackend(httpcore.AsyncNetworkBackend):
     """Connects to checked addresses only. httpcore gives it the name and keeps that for TLS and Host."""
 
-    def __init__(self, allowed: tuple[Network, ...]) -> None:
+    def __init__(self, allowed: tuple[Network, ...], lookups: ThreadPoolExecutor) -> None:
         self._allowed = allowed
+        self._lookups = lookups
         self._inner = httpcore.AnyIOBackend()
 
     async def connect_tcp(
@@ -153,8 +159,8 @@ class _CheckedBackend(httpcore.AsyncNetworkBackend):
 
     async def _addresses(self, host: str, port: int) -> list[str]:
         """All addresses of the name. One that may not be reached refuses the name as a whole."""
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+        look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+        found = await asyncio.get_running_loop().run_in_executor(self._lookups, look_up)
         addresses = list(dict.fromkeys(str(place[0]) for *_, place in found))
         if not all(is_reachable(address, self._allowed) for address in addresses):
             raise Refused("it leads to a private address")
@@ -167,10 +173,13 @@ class _CheckedBackend(httpcore.AsyncNetworkBackend):
         await asyncio.sleep(seconds)
 
 
-def _ascii(url: str, parts: SplitResult) -> str:
+def _ascii(parts: SplitResult) -> SplitResult:
     """The URL with its name as an A-label."""
     host = parts.hostname or ""
-    return url if host.isascii() else url.replace(host, host.encode("idna").decode(), 1)
+    if host.isascii():
+        return parts
+    port = "" if parts.port is None else f":{parts.port}"
+    return parts._replace(netloc=host.encode("idna").decode() + port)
 
 
 def _is_literal(host: str) -> bool:

@@ -126,13 +126,13 @@ class WebhookLane:
 
     async def _post(self, claim: HookClaim) -> None:
         """One attempt, to its record. A record that fails leaves the message to its lease."""
+        attempt, well = await self._try(claim)
         try:
-            attempt, well = await self._try(claim)
             await self._settle(claim, attempt, well=well)
         except StoreError as failure:
             log.warning("webhook.not_settled", webhook=self.webhook.id, id=claim.id, error=str(failure)[:200])
         except Exception:
-            log.exception("webhook.attempt_crashed", webhook=self.webhook.id, id=claim.id)
+            log.exception("webhook.settling_crashed", webhook=self.webhook.id, id=claim.id)
 
     async def _try(self, claim: HookClaim) -> tuple[HookAttempt, bool]:
         parts, sent_at = self._parts, self._parts.now()
@@ -150,6 +150,9 @@ class WebhookLane:
             )
         except (Refused, Unreachable, Unsealable) as failure:
             return HookAttempt(attempt_id, 0, str(failure), sent_at), False
+        except Exception:  # not counted as a try, it would be made again for ever
+            log.exception("webhook.attempt_crashed", webhook=self.webhook.id, id=claim.id)
+            return HookAttempt(attempt_id, 0, "the attempt failed here", sent_at), False
         said = answer.body.decode(errors="replace")
         return HookAttempt(attempt_id, answer.status, said, sent_at), answer.status in _OK
 

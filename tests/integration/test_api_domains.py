@@ -242,6 +242,13 @@ async def test_wrong_keys_are_refused(api):
         assert answer["message"].startswith(expected[2])
 
 
+async def test_a_permission_that_is_null_is_absent(api):
+    """The key may do everything, as without the field."""
+    made = (await api.client.post("/api-keys", json={"name": "app", "permission": None})).json()
+    await api.parts.policy.refresh()
+    assert api.parts.policy.authenticate(made["token"]).permission == "full_access"
+
+
 async def test_revocation_needs_no_database(settings, monkeypatch):
     """With the database gone keys are made, listed and revoked, and a process of its own stops taking them."""
     monkeypatch.setenv("NIGHTMAIL_CHAOS", "true")

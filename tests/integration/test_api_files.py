@@ -4,13 +4,14 @@ import httpx
 import pytest
 import resend
 
+from api import fetching
 from api.downloads import LIFE, addresses
 from api.errors import ApiError
 from outbox.content import files
 from runtime.networks import parse_networks
 from tests.fixtures import api_stack
 from tests.fixtures.api_stack import MAIL, running
-from tests.fixtures.receiver import Receiver, answer
+from tests.fixtures.receiver import SILENCE, Receiver, answer
 
 api = api_stack.api
 FILES = [
@@ -101,6 +102,28 @@ async def test_files_by_url(settings):
         receiver.says = answer(500)
         later = await api.client.post("/emails", json=fields)
         assert (later.status_code, later.headers["retry-after"]) == (503, "1")
+
+
+@pytest.mark.parametrize(("mode", "asked"), [("strict", 1), ("permissive", 3)])
+async def test_what_is_taken_as_a_whole_fails_with_its_first_file(settings, mode, asked):
+    """No more is fetched for a request that is refused already."""
+    settings = settings.model_copy(update={"reachable_networks": parse_networks("127.0.0.0/8")})
+    async with Receiver(answer(404)) as receiver, running(settings) as api:
+        batch = [{**MAIL, "attachments": [{"path": receiver.url(f"/{n}.txt")}]} for n in range(3)]
+        got = await api.client.post("/emails/batch", json=batch, headers={"x-batch-validation": mode})
+        assert "the answer was 404." in got.text
+        assert len(receiver.requests) == asked
+
+
+async def test_all_files_of_a_request_share_their_time(settings, monkeypatch):
+    """A server that hangs takes no more than that, however many files it has."""
+    monkeypatch.setattr(fetching, "_SECONDS_IN_ALL", 0.5)
+    settings = settings.model_copy(update={"reachable_networks": parse_networks("127.0.0.0/8")})
+    async with Receiver(SILENCE) as receiver, running(settings) as api:
+        batch = [{**MAIL, "attachments": [{"path": receiver.url(f"/{n}.txt")}]} for n in range(3)]
+        got = await api.client.post("/emails/batch", json=batch, headers={"x-batch-validation": "permissive"})
+        assert [error["message"] for error in got.json()["errors"]] == ["API is temporarily unavailable"] * 3
+        assert len(receiver.requests) == 1
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,10 @@ import httpx
 import orjson
 import pytest
 
+from api import fetching
+from runtime.networks import parse_networks
 from tests.fixtures.api_stack import MAIL, running
+from tests.fixtures.receiver import SILENCE, Receiver
 from tests.fixtures.waiting import until
 
 
@@ -103,3 +106,22 @@ async def test_a_client_that_leaves_gives_its_place_back(narrow):
         with pytest.raises(httpx.ReadTimeout):
             await narrow.client.post("/emails", json=MAIL, timeout=0.2)
     assert (await narrow.client.post("/emails", json=MAIL)).status_code == 200
+
+
+async def test_a_slow_server_of_attachments_keeps_nobody_out(settings, monkeypatch):
+    """Who waits for a file has no place; of those there are a few, and one more is told to come again."""
+    monkeypatch.setattr(fetching, "_AT_ONCE", 1)
+    changes = {"accept_places": 1, "accept_wait": timedelta(seconds=0.2)}
+    settings = settings.model_copy(update=changes | {"reachable_networks": parse_networks("127.0.0.0/8")})
+    async with running(settings, with_control=False) as api:
+        async with Receiver(SILENCE) as receiver:
+            mail = MAIL | {"attachments": [{"path": receiver.url("/a.pdf")}]}
+            waiting = asyncio.create_task(api.client.post("/emails", json=mail))
+            await until(lambda: receiver.requests)
+            assert (await api.client.post("/emails", json=MAIL)).status_code == 200
+            assert (await api.client.post("/emails", json=mail)).status_code == 429
+            assert len(receiver.requests) == 1
+        assert (await waiting).status_code == 503, "its server is gone"
+        for _ in range(2):
+            assert (await api.client.post("/emails", json=MAIL)).status_code == 200
+        assert api.parts.acceptor.door._working == 0

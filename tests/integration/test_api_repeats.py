@@ -62,8 +62,25 @@ async def test_a_permissive_batch_of_which_nothing_is_left(api, mail):
     first = (await post(api, [mail, mail], "/emails/batch", **permissive)).json()
     await remove_template(api, mail)
     again = (await post(api, [mail, mail], "/emails/batch", **permissive)).json()
-    assert again["data"] == first["data"]
+    assert again == first
     assert len(again["data"]) == 2
+
+
+async def test_a_permissive_batch_of_which_a_refusal_was_mended(api):
+    """Which message has the one id cannot be told any more, so nothing is; in the other mode it is another request."""
+    made = await api.sdk(resend.Templates.create, {"name": "thanks", "html": "<p>Thanks</p>"})
+    await api.parts.policy.refresh()
+    permissive = {"x-batch-validation": "permissive"}
+    batch = [SEND | {"template": {"id": made["id"]}}, MAIL]
+    first = (await post(api, batch, "/emails/batch", **permissive)).json()
+    assert [error["index"] for error in first["errors"]] == [0]
+    assert (await post(api, batch, "/emails/batch", **permissive)).json() == first
+    await api.sdk(resend.Templates.publish, made["id"])
+    await api.parts.policy.refresh()
+    for mode in (permissive, {}):
+        again = await post(api, batch, "/emails/batch", **mode)
+        assert (again.status_code, again.json()["name"]) == (409, "invalid_idempotent_request")
+    assert len(await api.parts.outbox.newest(limit=10)) == 1
 
 
 async def test_the_attachment_is_gone(api):

@@ -3,14 +3,16 @@
 import asyncio
 import socket
 import ssl
+import threading
 
 import pytest
 
 from runtime import clock
 from runtime.networks import parse_networks
-from runtime.outside import Outside, Refused, Unreachable
+from runtime.outside import _LOOKUPS, Outside, Refused, Unreachable
 from smtp.tls import server_context
 from tests.fixtures.receiver import SILENCE, Receiver, answer
+from tests.fixtures.waiting import until
 
 LOOPBACK = parse_networks("127.0.0.0/8")
 
@@ -34,20 +36,19 @@ def post(client, url, **options):
 
 
 @pytest.fixture
-async def names(monkeypatch):
+def names(monkeypatch):
     """What the DNS says in this test; other names go to the real resolver."""
     book = {}
-    loop = asyncio.get_running_loop()
-    ask = loop.getaddrinfo
+    ask = socket.getaddrinfo
     asked = []
 
-    async def getaddrinfo(host, port, **options):
+    def getaddrinfo(host, port, *args, **options):
         if host not in book:
-            return await ask(host, port, **options)
+            return ask(host, port, *args, **options)
         asked.append(host)
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in book[host]]
 
-    monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     book["asked"] = asked
     return book
 
@@ -88,6 +89,15 @@ async def test_the_name_is_looked_up_once_and_told_to_the_server(outside, receiv
     assert receiver.requests[0].headers["host"] == f"rebind.test:{receiver.port}"
 
 
+@pytest.mark.parametrize("host", ["BÜCHER.test", "bücher.test"])
+async def test_a_name_in_other_letters_is_asked_by_its_a_label(outside, receiver, names, host):
+    """In capitals too (RFC 3490); the port stays."""
+    names["xn--bcher-kva.test"] = ["127.0.0.1"]
+    await post(outside, receiver.url("/a?b=c#d", host=host))
+    assert receiver.requests[0].headers["host"] == f"xn--bcher-kva.test:{receiver.port}"
+    assert receiver.requests[0].target == "/a?b=c"
+
+
 async def test_redirects_are_not_followed(outside, receiver):
     """The answer is the redirect itself."""
     receiver.says = answer(302, location="http://169.254.169.254/latest/meta-data/")
@@ -118,6 +128,28 @@ async def test_nobody_there(outside):
             await post(outside, f"http://127.0.0.1:{taken.getsockname()[1]}/")
     with pytest.raises(Unreachable):
         await post(outside, "http://nobody.invalid/")
+
+
+async def test_look_ups_that_hang_hold_up_nothing_else(outside, monkeypatch):
+    """However many hang, the threads of the event loop are free, and closing waits for none of them."""
+    answered = threading.Event()
+    hanging = []
+
+    def getaddrinfo(host, *_, **__):
+        hanging.append(host)
+        answered.wait(60)
+        raise socket.gaierror
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    asking = [asyncio.create_task(post(outside, f"http://slow{n}.test/", seconds=60)) for n in range(40)]
+    try:
+        await until(lambda: len(hanging) >= _LOOKUPS)
+        async with asyncio.timeout(20):
+            await asyncio.to_thread(int)
+            await outside.close()
+    finally:
+        answered.set()
+        await asyncio.gather(*asking, return_exceptions=True)
 
 
 async def test_tls_speaks_of_the_name_and_is_verified(settings, names):

@@ -17,6 +17,7 @@ from outbox.webhook_queue import HookAttempt, Payload, WebhookQueue
 from runtime import clock
 from runtime.connections import redis_sync
 from runtime.networks import parse_networks
+from runtime.outside import Outside
 from runtime.sealing import Seal
 from tests.fixtures.api_stack import MAIL, running
 from tests.fixtures.next_hop import NextHop
@@ -206,6 +207,27 @@ async def test_after_eight_attempts_it_has_failed_and_can_be_replayed(api, recei
         assert (await api.sdk(resend.Webhooks.replay_event, webhook_id, event["id"]))["id"] == event["id"]
         await until(lambda: _has_status(api, webhook_id, event["id"], "success"))
     assert len(receiver.requests) == 9
+
+
+async def test_a_fault_of_ours_is_an_attempt_too(api, receiver, monkeypatch):
+    """What cannot even be asked has failed after eight attempts, and is not claimed for ever."""
+
+    async def ask(*_, **__):
+        raise TypeError
+
+    monkeypatch.setattr(Outside, "ask", ask)
+    webhook_id, _ = await create(api, receiver)
+    async with telling(api.settings, retries=SOON):
+        await send(api)
+        await until(lambda: _has_ended(api, webhook_id))
+    (event,) = (await api.sdk(resend.Webhooks.list_events, webhook_id))["data"]
+    attempts = (await api.sdk(resend.Webhooks.list_event_attempts, webhook_id, event["id"]))["data"]
+    assert [(a["http_status_code"], a["response"]) for a in attempts] == [(0, "the attempt failed here")] * 8
+
+
+async def _has_ended(api, webhook_id):
+    events = (await api.sdk(resend.Webhooks.list_events, webhook_id))["data"]
+    return [event["status"] for event in events] == ["failed"]
 
 
 async def test_a_hanging_endpoint_holds_up_no_other(api, receiver):

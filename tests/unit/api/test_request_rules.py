@@ -8,7 +8,8 @@ import pytest
 from api import attachments
 from api.compose import Composer
 from api.errors import ApiError
-from api.request import read_email
+from api.idempotency import identify
+from api.request import decode, read_email
 from outbox.content import parts
 from outbox.policy import ApiKey, Permission
 from outbox.tracking import Tracking
@@ -178,6 +179,8 @@ def test_types_of_attachments():
     assert kind(filename="a") == "application/octet-stream"
     assert kind(filename="a.pdf", content_type="text/x-y; charset=utf-8") == "text/x-y; charset=utf-8"
     assert kind(filename="a.eml") == "application/octet-stream"
+    assert kind(filename="a.csv.gz") == "application/gzip", "what is sent, and not what comes out of it"
+    assert kind(filename="a.txt.bz2") == "application/octet-stream"
 
 
 def test_paths_in_file_names_are_cut():
@@ -208,3 +211,12 @@ def test_a_key_bound_to_a_domain():
     with pytest.raises(ApiError, match=r"not authorized to send emails from acme\.org") as refusal:
         composer.compose(read_email(MAIL), key("other.org"), message_id=ID)
     assert refusal.value.status == 403
+
+
+def test_nesting_that_no_fingerprint_can_be_taken_of_is_refused():
+    """With an Idempotency-Key less depth can be had than without."""
+    parsed = decode(b'{"x":' + b"[" * 300 + b"]" * 300 + b"}")
+    assert identify(None, scope="POST /emails", parsed=parsed) is None
+    with pytest.raises(ApiError) as refusal:
+        identify("k", scope="POST /emails", parsed=parsed)
+    assert (refusal.value.status, refusal.value.name) == (400, "validation_error")

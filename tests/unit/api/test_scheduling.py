@@ -38,7 +38,19 @@ def test_what_is_understood(written, instant):
     assert at(written) == instant
 
 
-@pytest.mark.parametrize("written", ["", "soon", "17", "1764000000", "x" * 101, "2027-11-22T08:00:00Z", "in 31 days"])
+@pytest.mark.parametrize(
+    "written",
+    [
+        "",
+        "soon",
+        "17",
+        "1764000000",
+        "x" * 101,
+        "2027-11-22T08:00:00Z",
+        "in 31 days",
+        "in 7973 years 40 days 10 hours PT",
+    ],
+)
 def test_what_is_refused(written):
     """Anything else, and anything beyond the horizon."""
     with pytest.raises(ApiError, match="Invalid `scheduled_at` field"):

@@ -87,6 +87,25 @@ def test_the_subject_is_shown_as_written(subject):
     assert shown(message["Subject"]) == subject
 
 
+def test_plain_headers_stay_as_they_are():
+    """Only a whole encoded word is encoded anew; and in a header of addresses or ids not even that."""
+    word = "=?utf-8?q?a?="
+    headers = {
+        "X-Token": "dGVzdA==?t=1",
+        "List-Unsubscribe": "<https://x.test/u/dGVzdA==?t=1>",
+        "list-id": f"{word} <a.x.test>",
+        "In-Reply-To": f"<{word}@x.test>",
+        "References": f"<{word}@x.test>",
+    }
+    message = message_from_bytes(raw(subject="1 =? 2", headers=tuple(headers.items())), policy=policy.compat32)
+    assert {name: message[name] for name in headers} == headers
+    assert message["Subject"] == "1 =? 2"
+    for text in (word, "=?utf-8?q?a b?="):
+        encoded = message_from_bytes(raw(headers=(("X-A", text),)), policy=policy.compat32)["X-A"]
+        assert encoded != text
+        assert shown(encoded) == text
+
+
 @given(st.text(st.characters(exclude_categories=["C", "Z"]) | st.just(" "), max_size=120).map(str.strip))
 def test_the_display_name_is_shown_as_written(name):
     """A display name is read back exactly, and the address beside it is untouched."""
@@ -98,13 +117,13 @@ def test_the_display_name_is_shown_as_written(name):
 
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
 def test_bodies_survive(html, text):
-    """HTML and text come back as they were, newlines apart, through 7-bit octets."""
+    """HTML and text come back as they were, newlines apart, through 7-bit octets; no HTML as none."""
     octets = raw(html=html, text=text)
     read = parts(octets)
     assert octets.isascii()
     assert b"\n" not in octets.replace(b"\r\n", b"")
     assert b"\r" not in octets.replace(b"\r\n", b"")
-    assert read.html == html.replace("\r\n", "\n").replace("\r", "\n")
+    assert read.html == (html.replace("\r\n", "\n").replace("\r", "\n") or None)
     assert read.text == text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -133,6 +152,7 @@ def test_the_structure_holds_only_what_is_needed():
 
     assert kinds() == ["text/plain"]
     assert kinds(text="", html="<p>x") == ["text/html"]
+    assert kinds(text="x", html="") == ["text/plain"]
     assert kinds(text=None, html="<p>x") == ["multipart/alternative", "text/plain", "text/html"]
     assert kinds(text="x", attachments=(inline,)) == ["multipart/mixed", "text/plain", "image/png"]
     assert kinds(html="<img src=cid:logo>", attachments=(inline, other)) == [
