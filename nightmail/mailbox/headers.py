@@ -1,6 +1,7 @@
 """What the mailbox reads of a message's header: a glance at each one, all of the one that is viewed."""
 
 import email
+import email.errors
 import email.header
 import email.policy
 import re
@@ -25,9 +26,14 @@ def _decoded(value: str) -> str:
     if "=?" not in value:
         return value
     try:
-        return str(email.header.make_header(email.header.decode_header(value)))
-    except (ValueError, LookupError):
+        return _sound(str(email.header.make_header(email.header.decode_header(value))))
+    except (ValueError, LookupError, email.errors.MessageError):
         return value
+
+
+def _sound(text: str) -> str:
+    """`text` with U+FFFD for surrogates: charsets such as UTF-7 give them, and no file and no reply can hold them."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def parsed(content: bytes) -> Message:
