@@ -48,7 +48,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, settings: Settings, *, tls: ssl.SSLContext) -> None:
         self.loop = asyncio.get_running_loop()
         self.hostname = settings.smtp_hostname
-        self.errors = Errors()
+        self.errors = Errors(max_recipients=settings.max_recipients)
         self.phase = Phase.TALKING
         self.is_encrypted = False
         self.transport: asyncio.Transport | None = None

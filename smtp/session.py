@@ -156,6 +156,7 @@ class SubmissionSession(Connection):
     def smtp_RCPT(self, argument: str) -> None:  # noqa: N802
         """RFC 5321 section 4.1.1.3. A recipient named twice is one recipient."""
         self._sender()
+        self.errors.recipient()
         if self._transaction.reverse_path is None:
             raise Refused(503, "5.5.1", "MAIL first")
         recipients = self._transaction.recipients
