@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from outbox.errors import KeyUnknown, Unavailable
+from outbox.errors import Full, KeyUnknown, Unavailable
 from outbox.message import Recipient
 from tests.unit.smtp.conftest import Opener
 from tests.unit.smtp.dialogue import MAIL, TOKEN, Dialogue, Place, plain
@@ -139,6 +139,26 @@ async def test_surplus_recipients_do_not_cost_the_others_their_mail(place: Place
     assert (await client.reply()).startswith("354 ")
     assert (await client.say(MAIL + b".\r\n")).startswith("250 ")
     assert len(place.acceptor.taken[0].message.recipients) == most
+
+
+async def test_what_is_pipelined_behind_a_postponed_mail_is_postponed(place: Place, client: Dialogue):
+    """A client that is asked to wait at MAIL hears nothing permanent, and is not cut off however often it tries."""
+    place.acceptor.full = Full("full")
+    for _ in range(30):
+        await client.send(b"MAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\nDATA\r\n")
+        assert [(await client.reply())[:9] for _ in range(3)] == ["452 4.3.1", "451 4.5.0", "451 4.5.0"]
+    place.acceptor.full = None
+    await client.to_data()
+    assert (await client.say(MAIL + b".\r\n")).startswith("250 ")
+
+
+@pytest.mark.parametrize("line", [b"RSET", b"EHLO me", b"MAIL FROM:a@b.example"])
+async def test_a_postponed_mail_is_forgotten(place: Place, client: Dialogue, line: bytes):
+    """What begins anew ends the postponement: RCPT without MAIL is out of order again."""
+    place.acceptor.full = Full("full")
+    assert (await client.say(b"MAIL FROM:<a@b.example>\r\n")).startswith("452 ")
+    await client.say(line + b"\r\n")
+    assert (await client.say(b"RCPT TO:<c@d.example>\r\n")).startswith("503 5.5.1 ")
 
 
 async def test_messages_are_limited_in_size(open_place: Opener):
