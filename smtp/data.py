@@ -36,7 +36,7 @@ class Content:
         self._lease = lease
         self._leased = _FREE
         self._pieces: list[bytes] = []
-        self._size = 0
+        self.size = 0  # octets that came
         self._last = b"\r\n"  # the end of what came: the CRLF of the DATA line begins the end of an empty content
         self._refusal: Reply | None = None
 
@@ -55,14 +55,14 @@ class Content:
         return octets[end:]
 
     def _gather(self, piece: bytes) -> None:
-        self._size += len(piece)
+        self.size += len(piece)
         if self._refusal is None:
             self._refusal = self._judged()
         if self._refusal is None:
             self._pieces.append(self._unstuffed(piece))
             return
         self._pieces.clear()
-        if self._size > 2 * self._wire_most:
+        if self.size > 2 * self._wire_most:
             raise Goodbye.of(self._refusal)
 
     def _unstuffed(self, piece: bytes) -> bytes:
@@ -71,12 +71,12 @@ class Content:
         return (before + piece).replace(b"\r\n.", b"\r\n")[len(before) :]
 
     def _judged(self) -> Reply | None:
-        if self._size > self._wire_most:
+        if self.size > self._wire_most:
             return self._too_large()
-        if self._size > self._leased:
-            if not self._lease.take(self._size - self._leased):
+        if self.size > self._leased:
+            if not self._lease.take(self.size - self._leased):
                 return Reply(452, "4.3.1", "No room for a message of this size now")
-            self._leased = self._size
+            self._leased = self.size
         return None
 
     def _too_large(self) -> Reply:
