@@ -24,6 +24,11 @@ class Reply:
         return self.code >= 500  # noqa: PLR2004  (RFC 5321 section 4.2.1: 5yz)
 
 
+def too_large(most: int) -> Reply:
+    """A message has more octets than `most`."""
+    return Reply(552, "5.3.4", f"Message larger than {most} octets")
+
+
 class Refused(Exception):
     """The command is refused; the session goes on."""
 

@@ -19,7 +19,7 @@ from smtp.intake import Intake, note_refusal
 from smtp.limits import Memory
 from smtp.metrics import AUTHS
 from smtp.paths import parse_mail, parse_rcpt
-from smtp.replies import Goodbye, Refused
+from smtp.replies import Goodbye, Refused, too_large
 
 log = get(__name__)
 
@@ -140,7 +140,7 @@ class SubmissionSession(Connection):
         self.reset()
         mail = parse_mail(argument)
         if mail.size > self._settings.max_message_bytes:
-            raise Refused(552, "5.3.4", f"Message larger than {self._settings.max_message_bytes} octets")
+            raise Refused.of(too_large(self._settings.max_message_bytes))
         if key is self._key:
             key = self._key = self._intake.still_valid(self._token, key)
         self._transaction.is_postponed = True
