@@ -17,6 +17,7 @@ FILE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES = FILE["services"]
 OURS = {name: service for name, service in SERVICES.items() if service.get("image") == "nightmail"}
 SETTINGS = {f"NIGHTMAIL_{name.upper()}": name for name in Settings.model_fields}
+BOTO3 = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"}
 KNOW_THE_DATABASE = {"control", "recorder"}
 
 
@@ -24,6 +25,11 @@ def resolved(value: str) -> str:
     """A value as compose would see it when only the demanded variables are set."""
     value = re.sub(r"\$\{\w+:\?[^}]*\}", "given-at-start-0123456789", str(value))
     return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value)
+
+
+def locked(lock: str) -> dict[str, str]:
+    """The versions in a lock file, by package."""
+    return dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / lock).read_text(), re.MULTILINE))
 
 
 def settings_of(service: str) -> Settings:
@@ -52,7 +58,7 @@ def test_commands_exist(service):
 def test_every_variable_is_a_setting_and_valid(service):
     """No misspelt NIGHTMAIL_*, and together they make valid settings."""
     environment = OURS[service]["environment"]
-    assert set(environment) <= set(SETTINGS)
+    assert set(environment) <= set(SETTINGS) | BOTO3
     settings = settings_of(service)
     assert settings.host == "0.0.0.0"
     assert settings.data_dir == Path(OURS[service]["volumes"][0].partition(":")[2])
@@ -156,4 +162,13 @@ def test_the_image_runs_the_locked_packages_as_nobody():
     let_in = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert set(project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]) <= let_in
-    assert {"pyproject.toml", "requirements.lock", "README.md"} <= let_in
+    assert {"pyproject.toml", "requirements.lock", "requirements-s3.lock", "README.md"} <= let_in
+
+
+def test_the_image_can_use_stores_at_s3():
+    """What the extra `s3` needs is locked in the versions of the other locks, and installed."""
+    locks = {name: locked(f"requirements{name}.lock") for name in ("", "-s3", "-dev")}
+    assert {"boto3", "botocore", "s3transfer"} <= set(locks["-s3"])
+    assert locks["-s3"].items() <= locks["-dev"].items()
+    assert all(locks[""].get(name, version) == version for name, version in locks["-s3"].items())
+    assert "-r requirements-s3.lock" in (ROOT / "Dockerfile").read_text()
