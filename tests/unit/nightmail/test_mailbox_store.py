@@ -124,3 +124,22 @@ async def test_the_view_for_programs(store, client):
     assert (await client.get("/messages/9")).status_code == 404
     assert (await client.delete("/messages")).json() == {"deleted": 2}
     assert (await client.get("/count")).json()["messages"] == 0
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        b"To: =?utf-8?b?a?= <x@y>\r\n\r\n",
+        b"Content-Type: text/html; charset=utf-7\r\n\r\n+2AA-",
+        b"Content-Type: text/html; charset=idna\r\n\r\n..a",
+        b"Content-Type: text/html; charset=undefined\r\n\r\nx",
+        b"Content-ID: <\xe9>\r\n\r\n",
+        b"Content-Disposition: attachment; filename*=utf-7''%2B2AA-\r\n\r\n",
+        b"Content-Disposition: attachment; filename*=idna''..a\r\n\r\n",
+    ],
+)
+async def test_the_view_takes_what_nobody_can_decode(store, client, broken):
+    """Broken values are shown as they came, or with replacement characters; they are what one looks at a mail for."""
+    await put(store, broken)
+    for address in ("/", "/messages", "/messages/1", "/view/1", "/view/1/html"):
+        assert (await client.get(address)).status_code == 200
