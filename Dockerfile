@@ -2,9 +2,9 @@
 
 FROM python:3.13-slim AS build
 WORKDIR /src
-COPY requirements.lock ./
+COPY requirements.lock requirements-s3.lock ./
 RUN python -m venv /opt/nightmail \
-    && /opt/nightmail/bin/pip install --no-cache-dir --require-hashes -r requirements.lock
+    && /opt/nightmail/bin/pip install --no-cache-dir --require-hashes -r requirements.lock -r requirements-s3.lock
 COPY . ./
 RUN /opt/nightmail/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
 

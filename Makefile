@@ -5,8 +5,9 @@ ARGS ?=
 UV ?= uv
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
-LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	--no-annotate --no-header pyproject.toml --group build
+COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-annotate --no-header
+LOCK := $(COMPILE) pyproject.toml --group build
 
 .DEFAULT_GOAL := help
 .PHONY: help install up demo test check fuzz faults replay bench lock
@@ -48,6 +49,7 @@ bench: .venv/.installed-dev ## Measure, side by side with Postfix where it is in
 lock: ## Renew the lock files from pyproject.toml (needs uv; ARGS=--upgrade for newer versions)
 	$(LOCK) --group dev -o requirements-dev.lock $(ARGS)
 	$(LOCK) -c requirements-dev.lock -o requirements.lock $(ARGS)
+	echo boto3 | $(COMPILE) - -c requirements-dev.lock -o requirements-s3.lock $(ARGS)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; (3, 11) <= v < (3, 15) or sys.exit("Nightmail needs Python 3.11 \

@@ -18,12 +18,13 @@ from runtime.settings import Settings
 from smtp.data import Content
 from smtp.limits import MAX_AUTH_LINE, MAX_COMMAND_LINE, Errors
 from smtp.metrics import CUT_OFF
-from smtp.replies import FAULT, IDLE, LINE_TOO_LONG, SHUTTING_DOWN, Goodbye, Refused, Reply
+from smtp.replies import FAULT, IDLE, LINE_TOO_LONG, SHUTTING_DOWN, TOO_SLOW, Goodbye, Refused, Reply
 
 log = get(__name__)
 
 _LINGER = 5.0  # seconds in which a last reply must have been read, before the socket is dropped
 HANDSHAKE = 30.0  # longest TLS handshake, seconds
+_SLOWEST = 2_048  # octets a second of content, below what any line brings; a message has the idle time on top
 _MOST_AHEAD = 65_536  # octets that a client may send ahead of our answers before we stop reading
 
 Verb = Callable[[Any, str], None]
@@ -48,7 +49,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, settings: Settings, *, tls: ssl.SSLContext) -> None:
         self.loop = asyncio.get_running_loop()
         self.hostname = settings.smtp_hostname
-        self.errors = Errors()
+        self.errors = Errors(max_recipients=settings.max_recipients)
         self.phase = Phase.TALKING
         self.is_encrypted = False
         self.transport: asyncio.Transport | None = None
@@ -56,11 +57,12 @@ class Connection(asyncio.Protocol):
         self._tls = tls
         self._timeout = settings.smtp_timeout.total_seconds()
         self._timer: asyncio.TimerHandle | None = None
-        self._heard_at = self.loop.time()
+        self._heard_at = self.loop.time()  # a whole line, or content
         self._heard = b""  # and not yet obeyed
         self._replies: list[str] = []
         self._dialogue: Dialogue | None = None
         self._content: Content | None = None
+        self._content_since = 0.0
         self._work: asyncio.Task[None] | None = None
         self._is_reading = True
         self._is_congested = False  # the client does not take our replies
@@ -90,13 +92,13 @@ class Connection(asyncio.Protocol):
         self.is_encrypted = self._is_over_tls()
         peer = transport.get_extra_info("peername")
         self.peer = str(peer[0]) if peer else ""
+        self._heard_at = self.loop.time()
         self._timer = self.loop.call_later(self._timeout, self._keep_time)
         self.push(f"220 {self.hostname} ESMTP Nightmail")
         self._proceed()
 
     def data_received(self, data: bytes) -> None:
         """Octets of the client arrived."""
-        self._heard_at = self.loop.time()
         self._heard = self._heard + data if self._heard else data
         self._proceed()
 
@@ -131,11 +133,17 @@ class Connection(asyncio.Protocol):
         return self.transport is not None and self.transport.get_extra_info("sslcontext") is not None
 
     def _keep_time(self) -> None:
-        left = self._timeout - (self.loop.time() - self._heard_at)
+        """Cut off who is silent, or so slow that it comes to the same: an octet now and then holds no connection."""
+        now = self.loop.time()
+        left, last = self._heard_at + self._timeout - now, IDLE
+        if self._content is not None:
+            slack = self._content_since + self._timeout + self._content.size / _SLOWEST - now
+            if slack < left:
+                left, last = slack, TOO_SLOW
         if self.phase is Phase.APPENDING:  # we are slow, not the client
             left = self._timeout
         if left <= 0:
-            self._leave(IDLE)
+            self._leave(last)
         else:
             self._timer = self.loop.call_later(left, self._keep_time)
 
@@ -166,10 +174,12 @@ class Connection(asyncio.Protocol):
         """Take one step; False when what has come is no whole step."""
         try:
             if self._content is not None:
+                self._heard_at = self.loop.time()
                 return self._gather(self._content)
             line = self._next_line()
             if line is None:
                 return False
+            self._heard_at = self.loop.time()
             self._obey(line)
         except Goodbye:
             raise
@@ -241,6 +251,7 @@ class Connection(asyncio.Protocol):
     def receive(self, content: Content) -> None:
         """Let what comes be content, up to its final dot; then `received` is called with it."""
         self._content = content
+        self._content_since = self.loop.time()
         self.phase = Phase.RECEIVING
 
     def _gather(self, content: Content) -> bool:
@@ -272,6 +283,7 @@ class Connection(asyncio.Protocol):
         except Goodbye as goodbye:
             self._leave(goodbye.reply)
         self._work = None
+        self._heard_at = self.loop.time()  # the client could only wait
         if self.transport is None:
             self._over.set()
         elif self.phase is not Phase.CLOSING:

@@ -9,7 +9,7 @@ import re
 from typing import Literal
 
 from smtp.limits import Lease
-from smtp.replies import Goodbye, Refused, Reply
+from smtp.replies import Goodbye, Refused, Reply, too_large
 
 _END = b"\r\n.\r\n"
 _FREE = 32_768  # octets of a message that need no lease: connections are counted, and most mail is small
@@ -36,7 +36,7 @@ class Content:
         self._lease = lease
         self._leased = _FREE
         self._pieces: list[bytes] = []
-        self._size = 0
+        self.size = 0  # octets that came
         self._last = b"\r\n"  # the end of what came: the CRLF of the DATA line begins the end of an empty content
         self._refusal: Reply | None = None
 
@@ -55,14 +55,14 @@ class Content:
         return octets[end:]
 
     def _gather(self, piece: bytes) -> None:
-        self._size += len(piece)
+        self.size += len(piece)
         if self._refusal is None:
             self._refusal = self._judged()
         if self._refusal is None:
             self._pieces.append(self._unstuffed(piece))
             return
         self._pieces.clear()
-        if self._size > 2 * self._wire_most:
+        if self.size > 2 * self._wire_most:
             raise Goodbye.of(self._refusal)
 
     def _unstuffed(self, piece: bytes) -> bytes:
@@ -71,16 +71,13 @@ class Content:
         return (before + piece).replace(b"\r\n.", b"\r\n")[len(before) :]
 
     def _judged(self) -> Reply | None:
-        if self._size > self._wire_most:
-            return self._too_large()
-        if self._size > self._leased:
-            if not self._lease.take(self._size - self._leased):
+        if self.size > self._wire_most:
+            return too_large(self._most)
+        if self.size > self._leased:
+            if not self._lease.take(self.size - self._leased):
                 return Reply(452, "4.3.1", "No room for a message of this size now")
-            self._leased = self._size
+            self._leased = self.size
         return None
-
-    def _too_large(self) -> Reply:
-        return Reply(552, "5.3.4", f"Message larger than {self._most} octets")
 
     def octets(self) -> bytes:
         """The content without stuffed dots (RFC 5321 section 4.5.2). Raises Refused: 552 too large, 452 no room now."""
@@ -89,7 +86,7 @@ class Content:
         content = b"".join(self._pieces)[:-2]  # the final line, less its dot
         self._pieces.clear()
         if len(content) > self._most:
-            raise Refused.of(self._too_large())
+            raise Refused.of(too_large(self._most))
         return content
 
     def release(self) -> None:
@@ -98,14 +95,19 @@ class Content:
         self._lease.release()
 
 
-def canonical(content: bytes, *, bare: Literal["refuse", "normalise"]) -> bytes:
-    """`content` with CRLF as its only line end, without NUL, in lines of at most `MAX_LINE`; raises Refused."""
+def canonical(content: bytes, *, bare: Literal["refuse", "normalise"], most: int) -> bytes:
+    """`content` with CRLF as its only line end, without NUL, in lines of at most `MAX_LINE`; raises Refused.
+
+    It is measured again, because each bare line end that becomes CRLF makes it longer: at most `most` octets.
+    """
     if b"\0" in content:
         raise Refused(550, "5.6.11", "NUL in content (RFC 5321 section 4.5.2)")
     if any(_has_bare(content, start) for start in range(0, len(content), _WINDOW)):
         if bare == "refuse":
             raise Refused(550, "5.6.11", "Bare CR or LF in content (RFC 5321 section 2.3.8)")
         content = _LINE_END.sub(b"\r\n", content)
+        if len(content) > most:
+            raise Refused.of(too_large(most))
     if _has_long_line(content):
         raise Refused(550, "5.6.0", f"Line longer than {MAX_LINE} octets")
     return content

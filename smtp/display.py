@@ -46,9 +46,14 @@ def _decoded_word(word: re.Match[str]) -> str:
             octets = base64.b64decode(text + "=" * (-len(text) % 4))
         else:
             octets = quopri.decodestring(text.encode(), header=True)
-        return octets.decode(charset, "replace")
+        return _sound(octets.decode(charset, "replace"))
     except (LookupError, ValueError, binascii.Error):
         return word[0]
+
+
+def _sound(text: str) -> str:
+    """`text` with U+FFFD for surrogates: charsets such as UTF-7 give them, and nothing that is stored can hold them."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def mailboxes(value: str, *, most: int) -> tuple[Mailbox, ...]:

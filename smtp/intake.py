@@ -121,7 +121,8 @@ class Intake:
 
     def _compose(self, envelope: Envelope, wire: bytes, key: ApiKey) -> tuple[Submission, Idempotency | None]:
         """Everything that is said against a message is said here, as Refused. Needs no store."""
-        draft = content.read(canonical(wire, bare=self._settings.smtp_bare_newline))
+        most = self._settings.max_message_bytes
+        draft = content.read(canonical(wire, bare=self._settings.smtp_bare_newline, most=most))
         self._check_senders(draft.from_domains, key)
         self._check_recipients(envelope.recipients)
         idempotency = _idempotency(envelope, draft)

@@ -6,7 +6,8 @@ from collections import Counter
 from smtp.replies import Goodbye
 
 MAX_ERRORS = 20  # permanent refusals without an accepted message between; Postfix's smtpd_hard_error_limit
-MAX_COMMANDS = 300  # commands without an accepted message between: a transaction of 50 recipients needs 54
+MAX_COMMANDS = 300  # commands without an accepted message between, beside those that name recipients
+MAX_SURPLUS = 1_000  # recipients without an accepted message between, beyond the most of a message
 MAX_COMMAND_LINE = 2_000  # octets; RFC 5321 section 4.5.3.1.4 asks for 512, parameters and UTF-8 paths add to it
 MAX_AUTH_LINE = 12_288  # octets of a base64 line: RFC 4954 section 4
 MEMORY_MESSAGES = 8  # largest messages that may be in memory at once, see Memory
@@ -46,20 +47,32 @@ def _source(host: str) -> str:
 class Errors:
     """Counts what one session wastes; an accepted message wipes the slate."""
 
-    __slots__ = ("_commands", "_errors")
+    __slots__ = ("_commands", "_errors", "_most_recipients", "_recipients")
 
-    def __init__(self) -> None:
+    def __init__(self, *, max_recipients: int) -> None:
+        self._most_recipients = max_recipients + MAX_SURPLUS
         self.reset()
 
     def reset(self) -> None:
         """A message was accepted."""
-        self._commands = self._errors = 0
+        self._commands = self._recipients = self._errors = 0
 
     def command(self) -> None:
         """One more command; raises Goodbye when there were too many."""
         self._commands += 1
         if self._commands > MAX_COMMANDS:
             raise Goodbye(421, "4.7.0", "Too many commands without a message")
+
+    def recipient(self) -> None:
+        """The command names a recipient, which is no waste; raises Goodbye when there were too many all the same.
+
+        Lists are sent with many more than a message may have, and each surplus one must be told, so that the message
+        goes to the others (RFC 5321 section 4.5.3.1.10).
+        """
+        self._commands -= 1
+        self._recipients += 1
+        if self._recipients > self._most_recipients:
+            raise Goodbye(421, "4.7.0", "Too many recipients without a message")
 
     def error(self) -> None:
         """One more permanent refusal; raises Goodbye when there were too many."""

@@ -13,7 +13,7 @@ _DOMAIN = r"[A-Za-z0-9_.\-\u00a1-\U0010ffff]+"
 # A source route (`@one,@two:`) MUST be taken and SHOULD be ignored: RFC 5321 section 4.1.2, A-d-l.
 _PATH = re.compile(rf" *<(?:@[^<>\":]*:)?(?P<address>(?P<local>{_LOCAL})@(?P<domain>{_DOMAIN}))>")
 _NULL = re.compile(r" *<>")
-_MAILBOX = re.compile(rf"{_LOCAL}@({_DOMAIN})")
+_MAILBOX = re.compile(rf"(?P<local>{_LOCAL})@(?P<domain>{_DOMAIN})")
 
 _KNOWN = 1024  # arguments whose meaning is kept: programs send from one address, and often to the same
 _MAX_LOCAL, _MAX_PATH = 64, 254  # octets: RFC 5321 sections 4.5.3.1.1 and 4.5.3.1.3 less the brackets
@@ -73,13 +73,19 @@ def a_label(domain: str) -> str:
     return name
 
 
-@lru_cache(maxsize=_KNOWN)
 def domain_of(mailbox: str) -> str:
-    """The domain of a bare address, as an A-label; raises ValueError when it is none."""
+    """The domain of a bare address, as an A-label; raises ValueError when it is none, or longer than a path may be."""
+    if len(mailbox) > _MAX_PATH:  # before the cache, which keeps what it is given
+        raise ValueError("address too long")
+    return _domain_of(mailbox)
+
+
+@lru_cache(maxsize=_KNOWN)
+def _domain_of(mailbox: str) -> str:
     found = _MAILBOX.fullmatch(mailbox)
-    if not found:
+    if not found or _is_too_long(found):
         raise ValueError("not a mailbox")
-    return a_label(found[1])
+    return a_label(found["domain"])
 
 
 def _path(argument: str, keyword: str, *, null: bool) -> tuple[str, str]:
@@ -99,8 +105,13 @@ def _check_lengths(found: re.Match[str]) -> None:
         a_label(found["domain"])
     except ValueError:  # UnicodeError of the IDNA codec is one
         raise Refused(553, "5.1.2", "Not a domain name") from None
-    if len(found["local"].encode()) > _MAX_LOCAL or len(found["address"].encode()) > _MAX_PATH:
+    if _is_too_long(found):
         raise Refused(553, "5.1.3", "Address too long")
+
+
+def _is_too_long(found: re.Match[str]) -> bool:
+    local, domain = len(found["local"].encode()), len(found["domain"].encode())
+    return local > _MAX_LOCAL or local + 1 + domain > _MAX_PATH
 
 
 def _parameters(rest: str) -> dict[str, str]:

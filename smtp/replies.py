@@ -24,6 +24,11 @@ class Reply:
         return self.code >= 500  # noqa: PLR2004  (RFC 5321 section 4.2.1: 5yz)
 
 
+def too_large(most: int) -> Reply:
+    """A message has more octets than `most`."""
+    return Reply(552, "5.3.4", f"Message larger than {most} octets")
+
+
 class Refused(Exception):
     """The command is refused; the session goes on."""
 
@@ -47,3 +52,4 @@ BUSY = Reply(451, "4.3.2", "Too much mail at once, try again later")
 SHUTTING_DOWN = Reply(421, "4.3.2", "Shutting down, try again later")
 LINE_TOO_LONG = Reply(500, "5.5.6", "Line too long")
 IDLE = Reply(421, "4.4.2", "Nothing heard for too long")
+TOO_SLOW = Reply(421, "4.4.2", "Message comes too slowly")

@@ -19,7 +19,7 @@ from smtp.intake import Intake, note_refusal
 from smtp.limits import Memory
 from smtp.metrics import AUTHS
 from smtp.paths import parse_mail, parse_rcpt
-from smtp.replies import Goodbye, Refused
+from smtp.replies import Goodbye, Refused, too_large
 
 log = get(__name__)
 
@@ -31,6 +31,7 @@ class Transaction:
     reverse_path: str | None = None
     recipients: list[str] = field(default_factory=list)
     smtputf8: bool = False
+    is_postponed: bool = False  # MAIL was refused for now, and what was pipelined behind it fares no worse
 
 
 class SubmissionSession(Connection):
@@ -136,14 +137,15 @@ class SubmissionSession(Connection):
         key = self._sender()
         if self._transaction.reverse_path is not None:
             raise Refused(503, "5.5.1", "Nested MAIL")
+        self.reset()
         mail = parse_mail(argument)
         if mail.size > self._settings.max_message_bytes:
-            raise Refused(552, "5.3.4", f"Message larger than {self._settings.max_message_bytes} octets")
+            raise Refused.of(too_large(self._settings.max_message_bytes))
         if key is self._key:
             key = self._key = self._intake.still_valid(self._token, key)
+        self._transaction.is_postponed = True
         self._intake.admit(key)
-        self._transaction.reverse_path = mail.reverse_path
-        self._transaction.smtputf8 = mail.smtputf8
+        self._transaction = Transaction(mail.reverse_path, smtputf8=mail.smtputf8)
         self.push("250 2.1.0 Ok")
 
     def _sender(self) -> ApiKey:
@@ -156,8 +158,8 @@ class SubmissionSession(Connection):
     def smtp_RCPT(self, argument: str) -> None:  # noqa: N802
         """RFC 5321 section 4.1.1.3. A recipient named twice is one recipient."""
         self._sender()
-        if self._transaction.reverse_path is None:
-            raise Refused(503, "5.5.1", "MAIL first")
+        self.errors.recipient()
+        self._check_begun()
         recipients = self._transaction.recipients
         address = parse_rcpt(argument, smtputf8=self._transaction.smtputf8)
         if address not in recipients:
@@ -166,18 +168,24 @@ class SubmissionSession(Connection):
             recipients.append(address)
         self.push("250 2.1.5 Ok")
 
+    def _check_begun(self) -> str:
+        """The reverse-path of the transaction; raises Refused when there is none."""
+        if self._transaction.is_postponed:
+            raise Refused(451, "4.5.0", "MAIL was refused for now, try again later")
+        if self._transaction.reverse_path is None:
+            raise Refused(503, "5.5.1", "MAIL first")
+        return self._transaction.reverse_path
+
     def smtp_DATA(self, argument: str) -> None:  # noqa: N802
         """RFC 5321 section 4.1.1.4. Whatever the reply to the dot, the transaction is over."""
         key = self._sender()
         if argument:
             raise Refused(501, "5.5.4", "DATA takes no argument")
-        transaction = self._transaction
-        if transaction.reverse_path is None:
-            raise Refused(503, "5.5.1", "MAIL first")
+        reverse_path, transaction = self._check_begun(), self._transaction
         if not transaction.recipients:
             raise Refused(554, "5.5.1", "No valid recipients")
         self.reset()
-        self._taking = Envelope(transaction.reverse_path, tuple(transaction.recipients), transaction.smtputf8), key
+        self._taking = Envelope(reverse_path, tuple(transaction.recipients), transaction.smtputf8), key
         self.push("354 End data with <CR><LF>.<CR><LF>")
         self.receive(Content(most=self._settings.max_message_bytes, lease=self._memory.lease()))
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import click
 from pydantic import SecretStr
@@ -10,6 +11,9 @@ from redis.exceptions import RedisError
 
 from nightmail.complaint import Complaint
 from nightmail.operator_settings import operator_settings
+from outbox.blobs import Blobs
+from outbox.errors import ObjectsUnavailable
+from outbox.object_store import Store, open_archive_store
 from runtime.connections import redis_sync
 from runtime.sealing import load_policy_key
 from runtime.secret import load_secret
@@ -37,6 +41,8 @@ def check(*, what: str | None) -> None:
         "policy key": _policy_key,
         "data folder": _data_folder,
         "queue": _queue,
+        "large contents": _large_contents,
+        "archive": _archive,
         "database": _database,
     }
     problems = [_tell(name, question, settings) for name, question in checks.items()]
@@ -56,7 +62,7 @@ def _tell(name: str, question: Callable[[Settings], str], settings: Settings) ->
     """Ask and print; True for a problem."""
     try:
         answer, bad = question(settings), False
-    except (OSError, RedisError, ValueError, Complaint) as error:
+    except (OSError, RedisError, ValueError, Complaint, ObjectsUnavailable) as error:
         answer, bad = f"{type(error).__name__}: {error}", True
     click.echo(f"{'FAILED' if bad else 'ok':<7} {name}: {answer}")
     return bad
@@ -92,6 +98,23 @@ def _queue(settings: Settings) -> str:
         raise Complaint("; ".join(wrong))
     version = info.get("valkey_version") or info["redis_version"]
     return f"version {version}, every write on disk before its reply"
+
+
+def _large_contents(settings: Settings) -> str:
+    blobs = Blobs(settings)
+    return f"{settings.blobs} {_tried(blobs.store)}" if blobs.enabled else "in the queue"
+
+
+def _archive(settings: Settings) -> str:
+    return f"{settings.archive_url or 'the data folder'} {_tried(open_archive_store(settings))}"
+
+
+def _tried(store: Store) -> str:
+    """All that is ever done to it; the name ends like none that is looked for."""
+    name = f"check-{uuid4().hex}"
+    store.put(name, b"nightmail check")  # which reads it back
+    store.delete(name)
+    return "can be written, read and deleted from"
 
 
 def _database(settings: Settings) -> str:

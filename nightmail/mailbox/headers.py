@@ -1,6 +1,7 @@
 """What the mailbox reads of a message's header: a glance at each one, all of the one that is viewed."""
 
 import email
+import email.errors
 import email.header
 import email.policy
 import re
@@ -25,9 +26,14 @@ def _decoded(value: str) -> str:
     if "=?" not in value:
         return value
     try:
-        return str(email.header.make_header(email.header.decode_header(value)))
-    except (ValueError, LookupError):
+        return _sound(str(email.header.make_header(email.header.decode_header(value))))
+    except (ValueError, LookupError, email.errors.MessageError):
         return value
+
+
+def _sound(text: str) -> str:
+    """`text` with U+FFFD for surrogates: charsets such as UTF-7 give them, and no file and no reply can hold them."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def parsed(content: bytes) -> Message:
@@ -48,17 +54,26 @@ def parts(message: Message) -> list[dict[str, Any]]:
 def _part(part: Message) -> dict[str, Any]:
     octets = cast("bytes", part.get_payload(decode=True)) or b""
     text = part.get_content_maintype() == "text" and part.get_content_disposition() != "attachment"
+    content_id = part.get("Content-ID")  # a Header where it has octets that are not ASCII
     return {
         "content_type": part.get_content_type(),
-        "filename": part.get_filename(),
-        "content_id": part.get("Content-ID"),
+        "filename": _filename(part),
+        "content_id": str(content_id) if content_id is not None else None,
         "size": len(octets),
         "text": _text(octets, part.get_content_charset() or "utf-8") if text else None,
     }
 
 
+def _filename(part: Message) -> str | None:
+    try:
+        name = part.get_filename()
+    except (LookupError, ValueError):  # its charset, as for `_text`
+        return None
+    return _sound(name) if name is not None else None
+
+
 def _text(octets: bytes, charset: str) -> str:
     try:
-        return octets.decode(charset, "replace")
-    except LookupError:
+        return _sound(octets.decode(charset, "replace"))
+    except (LookupError, ValueError):  # no charset, or one such as IDNA that raises whatever it is asked
         return octets.decode("latin-1")

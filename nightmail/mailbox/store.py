@@ -7,7 +7,7 @@ Written by the event loop itself: all that came in one turn is one commit. To ha
 import asyncio
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,9 @@ import orjson
 
 from nightmail.mailbox.headers import glance
 from runtime.clock import now, to_ms
+from runtime.logs import get
+
+log = get(__name__)
 
 _TABLE = """
 create table if not exists messages (
@@ -134,14 +137,9 @@ class Store:
 
 
 def _insert(db: sqlite3.Connection, letters: Sequence[Letter]) -> bool:
-    """One transaction for all; False when the disk or the file did not take it."""
-    received_at = to_ms(now())
-    rows = []
-    for letter in letters:
-        message_id, subject = glance(letter.content)
-        recipients = orjson.dumps(letter.recipients).decode()
-        rows.append((received_at, letter.reverse_path, recipients, message_id, subject, letter.content))
+    """One transaction for all; False when the disk or the file did not take it, or a letter could not be read."""
     try:
+        rows = _rows(letters)
         db.execute("begin immediate")
         db.executemany(
             "insert into messages (received_at, reverse_path, recipients, message_id, subject, content)"
@@ -149,11 +147,22 @@ def _insert(db: sqlite3.Connection, letters: Sequence[Letter]) -> bool:
             rows,
         )
         db.execute("commit")
-    except sqlite3.Error:
-        if db.in_transaction:
-            db.execute("rollback")
+    except Exception as failure:  # whatever it is, each session of the group waits for an answer
+        log.error("mailbox.not_kept", letters=len(letters), exc_info=failure)
+        with suppress(sqlite3.Error):
+            db.rollback()
         return False
     return True
+
+
+def _rows(letters: Sequence[Letter]) -> list[tuple[int, str, str, str, str, bytes]]:
+    received_at = to_ms(now())
+    rows = []
+    for letter in letters:
+        message_id, subject = glance(letter.content)
+        recipients = orjson.dumps(letter.recipients).decode()
+        rows.append((received_at, letter.reverse_path, recipients, message_id, subject, letter.content))
+    return rows
 
 
 def _summary(row: sqlite3.Row) -> dict[str, Any]:

@@ -17,13 +17,25 @@ FILE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES = FILE["services"]
 OURS = {name: service for name, service in SERVICES.items() if service.get("image") == "nightmail"}
 SETTINGS = {f"NIGHTMAIL_{name.upper()}": name for name in Settings.model_fields}
+BOTO3 = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"}
 KNOW_THE_DATABASE = {"control", "recorder"}
 
 
 def resolved(value: str) -> str:
     """A value as compose would see it when only the demanded variables are set."""
-    value = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", str(value))
-    return re.sub(r"\$\{\w+:\?[^}]*\}", "given-at-start-0123456789", value)
+    value = re.sub(r"\$\{\w+:\?[^}]*\}", "given-at-start-0123456789", str(value))
+    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value)
+
+
+def locked(lock: str) -> dict[str, str]:
+    """The versions in a lock file, by package."""
+    return dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / lock).read_text(), re.MULTILINE))
+
+
+def settings_of(service: str) -> Settings:
+    """What a container reads when only the demanded variables are set: those without a value stay out."""
+    given = {name: value for name, value in OURS[service]["environment"].items() if value is not None}
+    return Settings(**{SETTINGS[name]: resolved(value) for name, value in given.items()})
 
 
 def test_every_local_process_has_its_container():
@@ -46,8 +58,8 @@ def test_commands_exist(service):
 def test_every_variable_is_a_setting_and_valid(service):
     """No misspelt NIGHTMAIL_*, and together they make valid settings."""
     environment = OURS[service]["environment"]
-    assert set(environment) <= set(SETTINGS)
-    settings = Settings(**{SETTINGS[name]: resolved(value) for name, value in environment.items()})
+    assert set(environment) <= set(SETTINGS) | BOTO3
+    settings = settings_of(service)
     assert settings.host == "0.0.0.0"
     assert settings.data_dir == Path(OURS[service]["volumes"][0].partition(":")[2])
     assert settings.redis_url.get_secret_value().endswith("@valkey:6379/0")
@@ -102,10 +114,35 @@ def test_our_containers_cannot_be_written_to(service):
 def test_health_checks_ask_where_the_process_listens(service):
     """The checked port is that of the role's listener, or the probe port of a process without one."""
     (port, path) = re.search(r"127\.0\.0\.1:(\d+)(/\w+)", " ".join(OURS[service]["healthcheck"]["test"])).groups()
-    settings = Settings(**{SETTINGS[n]: resolved(v) for n, v in OURS[service]["environment"].items()})
+    settings = settings_of(service)
     expected = {"api": settings.api_port, "control": settings.control_port}.get(service, settings.probe_port)
     assert int(port) == expected
     assert path == ("/readyz" if service == "api" else "/livez")
+
+
+def test_the_operators_certificate_reaches_smtp():
+    """Both settings are passed on when they are set, and the folder that they point into is mounted, read-only."""
+    smtp = SERVICES["smtp"]
+    assert {"NIGHTMAIL_TLS_CERT": None, "NIGHTMAIL_TLS_KEY": None}.items() <= smtp["environment"].items()
+    name, folder, mode = resolved(smtp["volumes"][1]).split(":")
+    assert name in FILE["volumes"]
+    assert mode == "ro"
+    assert f"NIGHTMAIL_TLS_CERT={folder}/" in (ROOT / "docker-compose.yml").read_text()
+
+
+def test_the_whole_smarthost_reaches_the_worker():
+    """Each setting of it can be given, with the same default."""
+    wanted = {name for name in SETTINGS if name.startswith("NIGHTMAIL_SMARTHOST_")}
+    assert wanted <= set(SERVICES["worker"]["environment"])
+    assert settings_of("worker").smarthost_tls == Settings.model_fields["smarthost_tls"].default
+
+
+def test_a_protected_database_has_its_logins():
+    """The recorder's and the control API's login can be given, in the place of the owner of everything."""
+    for service in KNOW_THE_DATABASE:
+        environment = SERVICES[service]["environment"]
+        assert environment["NIGHTMAIL_DATABASE_URL"].startswith("${NIGHTMAIL_DATABASE_URL:-")
+        assert environment["NIGHTMAIL_DATABASE_CONTROL_URL"] is None
 
 
 def test_no_secret_is_written_down():
@@ -113,7 +150,7 @@ def test_no_secret_is_written_down():
     for service in SERVICES.values():
         for name, value in service.get("environment", {}).items():
             if re.search(r"PASSWORD|SECRET|URL$", name) and name != "NIGHTMAIL_CONTROL_URL":
-                assert re.search(r"\$\{\w+:[?-][^}]*\}", value), name
+                assert value is None or re.search(r"\$\{\w+:[?-][^}]*\}", value), name
     assert not re.search(r"re_\w{8}_\w{24}", (ROOT / "docker-compose.yml").read_text())
 
 
@@ -125,4 +162,13 @@ def test_the_image_runs_the_locked_packages_as_nobody():
     let_in = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert set(project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]) <= let_in
-    assert {"pyproject.toml", "requirements.lock", "README.md"} <= let_in
+    assert {"pyproject.toml", "requirements.lock", "requirements-s3.lock", "README.md"} <= let_in
+
+
+def test_the_image_can_use_stores_at_s3():
+    """What the extra `s3` needs is locked in the versions of the other locks, and installed."""
+    locks = {name: locked(f"requirements{name}.lock") for name in ("", "-s3", "-dev")}
+    assert {"boto3", "botocore", "s3transfer"} <= set(locks["-s3"])
+    assert locks["-s3"].items() <= locks["-dev"].items()
+    assert all(locks[""].get(name, version) == version for name, version in locks["-s3"].items())
+    assert "-r requirements-s3.lock" in (ROOT / "Dockerfile").read_text()

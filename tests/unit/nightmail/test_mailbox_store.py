@@ -55,6 +55,17 @@ async def test_a_store_that_fails_says_so(store, tmp_path):
     assert await put(store, b"x") == [True]
 
 
+async def test_a_letter_that_cannot_be_written_holds_up_nobody(store):
+    """Whatever goes wrong in a turn, each of its letters hears that it is not kept, and the next turn is as ever."""
+    heard = []
+    store.put(Letter("a@x", ("b@y",), b"innocent"), heard.append)
+    store.put(Letter("\ud800@x", ("b@y",), b"no file holds a surrogate"), heard.append)
+    assert await put(store, b"innocent too") == [False]
+    assert heard == [False, False]
+    assert await put(store, b"Subject: =?utf-8?b?a?=\r\n\r\n") == [True]
+    assert store.count()["messages"] == 1
+
+
 async def test_search_and_paging(store):
     """The newest come first; with `after` they come upwards; recipient and subject narrow the list."""
     await put(store, *[b"Subject: number %d\r\n\r\n" % n for n in range(1, 6)])
@@ -72,6 +83,9 @@ async def test_search_and_paging(store):
         (b"\r\nSubject: body\r\n", ("", "")),
         (b"X: y\r\nSubject: =?utf-8?b?w7w=?=", ("", "ü")),
         (b"Subject: =?nonsense?q?x?=\r\n\r\n", ("", "=?nonsense?q?x?=")),
+        (b"Subject: =?utf-8?b?a?=\r\n\r\n", ("", "=?utf-8?b?a?=")),
+        (b"Subject: =?utf-7?q?+2AA-?=\r\n\r\n", ("", "\ufffd")),
+        (b"Subject: =?unicode_escape?q?=5Cud800?= x\r\n\r\n", ("", "\ufffd x")),
         (b"Subject: one\r\nSubject: two\r\n\r\n", ("", "one")),
         (b"Subject: \xff\r\n\r\n", ("", "\ufffd")),
         (b"", ("", "")),
@@ -110,3 +124,22 @@ async def test_the_view_for_programs(store, client):
     assert (await client.get("/messages/9")).status_code == 404
     assert (await client.delete("/messages")).json() == {"deleted": 2}
     assert (await client.get("/count")).json()["messages"] == 0
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        b"To: =?utf-8?b?a?= <x@y>\r\n\r\n",
+        b"Content-Type: text/html; charset=utf-7\r\n\r\n+2AA-",
+        b"Content-Type: text/html; charset=idna\r\n\r\n..a",
+        b"Content-Type: text/html; charset=undefined\r\n\r\nx",
+        b"Content-ID: <\xe9>\r\n\r\n",
+        b"Content-Disposition: attachment; filename*=utf-7''%2B2AA-\r\n\r\n",
+        b"Content-Disposition: attachment; filename*=idna''..a\r\n\r\n",
+    ],
+)
+async def test_the_view_takes_what_nobody_can_decode(store, client, broken):
+    """Broken values are shown as they came, or with replacement characters; they are what one looks at a mail for."""
+    await put(store, broken)
+    for address in ("/", "/messages", "/messages/1", "/view/1", "/view/1/html"):
+        assert (await client.get(address)).status_code == 200

@@ -103,29 +103,36 @@ def test_a_client_that_leaves_has_sent_nothing():
 def test_bare_line_ends_are_refused_or_become_crlf(content: bytes):
     """By default 550 5.6.11; by setting each of them becomes one CRLF."""
     with pytest.raises(Refused, match=r"550 5\.6\.11"):
-        canonical(content, bare="refuse")
-    normal = canonical(content, bare="normalise")
+        canonical(content, bare="refuse", most=10**6)
+    normal = canonical(content, bare="normalise", most=10**6)
     assert normal.count(b"\n") == normal.count(b"\r") == normal.count(b"\r\n")
     assert normal.replace(b"\r\n", b"") == content.replace(b"\r", b"").replace(b"\n", b"")
+
+
+def test_line_ends_that_become_crlf_count():
+    """The limit holds for what is sent on, which is longer than what came; what was canonical was measured before."""
+    assert len(canonical(b"\n" * 500, bare="normalise", most=1_000)) == 1_000
+    with pytest.raises(Refused, match=r"552 5\.3\.4"):
+        canonical(b"\n" * 501, bare="normalise", most=1_000)
 
 
 @pytest.mark.parametrize("bare", ["refuse", "normalise"])
 def test_nul_and_overlong_lines_are_refused(bare: str):
     """NUL has no normal form; a line of more than MAX_LINE octets neither."""
     with pytest.raises(Refused, match=r"550 5\.6\.11"):
-        canonical(b"a\0b\r\n", bare=bare)
+        canonical(b"a\0b\r\n", bare=bare, most=10**6)
     longest = b"x" * MAX_LINE + b"\r\n"
-    assert canonical(longest * 3, bare=bare) == longest * 3
+    assert canonical(longest * 3, bare=bare, most=10**6) == longest * 3
     for content in (b"y" + longest, longest + b"y" + longest, b"short\r\n" + longest + b"z" * (MAX_LINE + 1)):
         with pytest.raises(Refused, match=r"550 5\.6\.0"):
-            canonical(content, bare=bare)
+            canonical(content, bare=bare, most=10**6)
 
 
 @given(st.binary(max_size=500))
 def test_canonical_octets_are_left_alone(content: bytes):
     """What is canonical is given back as the same object."""
     clean = content.replace(b"\0", b"").replace(b"\r", b"").replace(b"\n", b"\r\n")
-    assert canonical(clean, bare="refuse") is clean
+    assert canonical(clean, bare="refuse", most=10**6) is clean
 
 
 @given(st.text("\r\nx", max_size=30), st.integers(1, 9))

@@ -19,6 +19,9 @@ from smtp.display import Mailbox, mailboxes, shown, unfolded
         ("=?no-such-charset?q?x?=", "=?no-such-charset?q?x?="),
         ("=?utf-8?q?=FF?=", "\ufffd"),
         ("=?utf-8?b?!!!?=", ""),
+        ("=?utf-8?b?a?=", "=?utf-8?b?a?="),  # broken base64
+        ("=?utf-7?q?+2AA-?= x", "\ufffd x"),  # a lone surrogate is no character
+        ("=?unicode_escape?q?=5Cud800?=", "\ufffd"),
         ("=?zlib?b?eJwDAAAAAAE=?=", "=?zlib?b?eJwDAAAAAAE=?="),  # no decompression by charset
         ("=?utf-8?q?open", "=?utf-8?q?open"),
         ("tab\there", "tab here"),

@@ -1,5 +1,6 @@
 import pytest
 
+from smtp import paths
 from smtp.paths import MailArgument, a_label, domain_of, parse_mail, parse_rcpt
 from smtp.replies import Refused
 
@@ -95,3 +96,15 @@ def test_domains_are_compared_as_a_labels():
     assert domain_of("a@BÜCHER.example") == "xn--bcher-kva.example"
     with pytest.raises(ValueError):
         domain_of("Ann <a@b.example>")
+
+
+@pytest.mark.parametrize(
+    "mailbox", ["a" * 65 + "@b.example", "ü" * 33 + "@b.example", "abc@" + "x." * 123 + "ample", "a" * 100_000 + "@b.c"]
+)
+def test_addresses_are_bounded_before_they_are_kept(mailbox: str):
+    """An address of a header is no longer than a path may be (RFC 5321 section 4.5.3.1), and no cache holds more."""
+    kept = paths._domain_of.cache_info().currsize
+    with pytest.raises(ValueError):
+        domain_of(mailbox)
+    assert paths._domain_of.cache_info().currsize == kept
+    assert domain_of("a" * 64 + "@b.example") == "b.example"

@@ -97,6 +97,51 @@ async def test_our_own_slowness_is_no_silence(open_place: Opener):
         assert (await client.reply()).startswith("250 ")
 
 
+async def test_the_idle_time_begins_anew_after_an_append(open_place: Opener):
+    """The client could say nothing meanwhile, so that what our append took is not counted against it."""
+    place = await open_place(smtp_timeout=60)
+    place.acceptor.gate = asyncio.Event()
+    async with await place.client() as client:
+        await client.log_in()
+        await client.to_data()
+        await client.send(MAIL + b".\r\n")
+        await place.acceptor.begun.wait()
+        (session,) = place.server._welcomes.values()
+        session._heard_at -= 100
+        place.acceptor.gate.set()
+        assert (await client.reply()).startswith("250 ")
+        session._keep_time()
+        assert (await client.say(b"NOOP\r\n")).startswith("250 ")
+
+
+async def test_a_command_that_drips_is_silence(open_place: Opener):
+    """Octets that make no whole line do not begin the idle time anew."""
+    place = await open_place(smtp_timeout=60)
+    async with await place.plain_client() as client:
+        await client.reply()
+        (session,) = place.server._welcomes.values()
+        session._heard_at -= 100  # as if that much time had passed
+        await client.send(b"NOO")
+        await until(lambda: session._heard == b"NOO")
+        session._keep_time()
+        assert (await client.reply()).startswith("421 4.4.2 ")
+
+
+@pytest.mark.parametrize(("octets", "is_borne"), [(1_000, False), (1_000_000, True)])
+async def test_content_has_a_slowest_rate(open_place: Opener, octets: int, is_borne: bool):  # noqa: FBT001
+    """A message that drips is cut off however steadily, one that a very slow line brings is not."""
+    place = await open_place(smtp_timeout=60)
+    async with await place.client() as client:
+        await client.log_in()
+        await client.to_data()
+        (session,) = place.server._welcomes.values()
+        session._content_since -= 400  # as if that much time had passed
+        await client.send(MAIL + b"x\r\n" * (octets // 3))
+        await until(lambda: session._content.size >= octets)
+        session._keep_time()
+        assert (await client.say(b".\r\n")).startswith("250 " if is_borne else "421 4.4.2 Message comes too slowly")
+
+
 async def test_an_append_survives_the_clients_half_close(place: Place):
     """A client that has said all it has to say still gets its answers."""
     place.acceptor.gate = asyncio.Event()

@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from outbox.errors import KeyUnknown, Unavailable
+from outbox.errors import Full, KeyUnknown, Unavailable
 from outbox.message import Recipient
 from tests.unit.smtp.conftest import Opener
 from tests.unit.smtp.dialogue import MAIL, TOKEN, Dialogue, Place, plain
@@ -128,6 +128,39 @@ async def test_recipients_are_limited(open_place: Opener):
     assert len(place.acceptor.taken[0].message.recipients) == 2
 
 
+async def test_surplus_recipients_do_not_cost_the_others_their_mail(place: Place, client: Dialogue):
+    """A list that is pipelined whole goes to as many as a message may have; each of the rest hears 452 4.5.3."""
+    most = place.settings.max_recipients
+    rcpts = b"".join(b"RCPT TO:<r%d@b.example>\r\n" % n for n in range(most + 1_000))
+    await client.send(b"MAIL FROM:<a@b.example>\r\n" + rcpts + b"DATA\r\n")
+    assert (await client.reply()).startswith("250 2.1.0")
+    replies = [(await client.reply())[:9] for _ in range(most + 1_000)]
+    assert replies == ["250 2.1.5"] * most + ["452 4.5.3"] * 1_000
+    assert (await client.reply()).startswith("354 ")
+    assert (await client.say(MAIL + b".\r\n")).startswith("250 ")
+    assert len(place.acceptor.taken[0].message.recipients) == most
+
+
+async def test_what_is_pipelined_behind_a_postponed_mail_is_postponed(place: Place, client: Dialogue):
+    """A client that is asked to wait at MAIL hears nothing permanent, and is not cut off however often it tries."""
+    place.acceptor.full = Full("full")
+    for _ in range(30):
+        await client.send(b"MAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\nDATA\r\n")
+        assert [(await client.reply())[:9] for _ in range(3)] == ["452 4.3.1", "451 4.5.0", "451 4.5.0"]
+    place.acceptor.full = None
+    await client.to_data()
+    assert (await client.say(MAIL + b".\r\n")).startswith("250 ")
+
+
+@pytest.mark.parametrize("line", [b"RSET", b"EHLO me", b"MAIL FROM:a@b.example"])
+async def test_a_postponed_mail_is_forgotten(place: Place, client: Dialogue, line: bytes):
+    """What begins anew ends the postponement: RCPT without MAIL is out of order again."""
+    place.acceptor.full = Full("full")
+    assert (await client.say(b"MAIL FROM:<a@b.example>\r\n")).startswith("452 ")
+    await client.say(line + b"\r\n")
+    assert (await client.say(b"RCPT TO:<c@d.example>\r\n")).startswith("503 5.5.1 ")
+
+
 async def test_messages_are_limited_in_size(open_place: Opener):
     """Too large a message is refused with 552 5.3.4 after its dot, and the session goes on."""
     place = await open_place(max_message_bytes=100_000)
@@ -239,6 +272,13 @@ async def test_idle_talk_is_not_listened_to_for_ever(place: Place, client: Dialo
     replies = [await client.reply() for _ in range(299)]
     assert {reply[:3] for reply in replies} == {"250", "421"}
     assert replies[-1].startswith("421 4.7.0 ")
+
+
+async def test_recipients_are_not_named_for_ever(place: Place, client: Dialogue):
+    """Nor is who names recipients and never sends."""
+    await client.send(b"MAIL FROM:<a@b.example>\r\n" + b"RCPT TO:<c@d.example>\r\n" * 2_000)
+    replies = [(await client.reply())[:3] for _ in range(place.settings.max_recipients + 1_002)]
+    assert replies == ["250"] * (place.settings.max_recipients + 1_001) + ["421"]
 
 
 async def test_an_endless_command_line_is_cut_off(place: Place):
