@@ -15,7 +15,7 @@ from api.fetching import MARK, Fetched, Fetcher, urls_of, with_files
 from api.idempotency import identify, read_key
 from api.limits import Visit
 from api.request import decode
-from outbox.accept import Accepted, Acceptor, Submission
+from outbox.accept import Accepted, Acceptor, Submission, demand_size
 from outbox.errors import IdempotencyConflict
 from outbox.ids import Idempotency
 from outbox.policy import ApiKey
@@ -82,7 +82,7 @@ class Intake:
         self._fetcher = fetcher
 
     async def one(self, request: Request, key: ApiKey) -> str:
-        """The id of the message, durable. Raises ApiError, Unavailable, IdempotencyConflict."""
+        """The id of the message, durable. Raises ApiError, Unavailable, TooLarge, IdempotencyConflict."""
         asked = await Asked.of(request, scope="POST /emails", mode="strict")
 
         def compose(fetched: Fetched) -> Composed:
@@ -167,12 +167,15 @@ class Intake:
         ids = self._acceptor.mint(len(items), idempotency)
         submissions: list[Submission] = []
         refused: list[Refused] = []
+        octets = 0
         for index, item in enumerate(items):
             try:
                 # Ids go to those taken, in order and without gaps: a repeat derives them again from their number.
                 message_id = ids[len(submissions)]
                 email = self._composer.read(with_files(item, fetched))
                 submissions.append(self._composer.compose(email, key, message_id=message_id))
+                octets += len(submissions[-1].content)
+                demand_size(octets)  # a file that is fetched once may be in every email
             except ApiError as refusal:
                 if mode == "strict":
                     raise

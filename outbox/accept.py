@@ -36,7 +36,7 @@ from runtime.logs import get
 from runtime.settings import Settings
 from runtime.tasks import end
 
-__all__ = ["Accepted", "Acceptor", "Idempotency", "Submission"]
+__all__ = ["Accepted", "Acceptor", "Idempotency", "Submission", "demand_size"]
 
 log = get(__name__)
 

@@ -116,3 +116,11 @@ async def test_while_the_queue_is_away(reachable, tmp_path):
             again = await post(api, fields, **other)
             assert (again.status_code, again.json()) == (200, meanwhile.json())
             assert (await post(api, fields)).status_code == 422
+
+
+async def test_a_batch_that_is_too_large_together(api, monkeypatch):
+    """Each of its emails may be sent, all of them in one request may not: 413, and nothing is taken."""
+    monkeypatch.setattr("outbox.accept.MOST_BLOB", 2000)
+    answer = await api.client.post("/emails/batch", json=[{**MAIL, "html": "x" * 700}] * 3)
+    assert (answer.status_code, answer.json()["name"]) == (413, "validation_error")
+    assert (await api.client.get("/emails")).json()["data"] == []
