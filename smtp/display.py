@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
+from runtime.text import sound
+
 # RFC 2047 section 2, without its limit of 75 octets, which many exceed.
 _WORD = re.compile(r"=\?([A-Za-z0-9_.:\-]{1,40})(?:\*[A-Za-z0-9\-]*)?\?([bBqQ])\?([^?\s]{0,1000})\?=")
 _BETWEEN_WORDS = re.compile(r"(\?=)[ \t]+(?==\?)")  # white space between two encoded words is not shown: section 6.2
@@ -46,14 +48,9 @@ def _decoded_word(word: re.Match[str]) -> str:
             octets = base64.b64decode(text + "=" * (-len(text) % 4))
         else:
             octets = quopri.decodestring(text.encode(), header=True)
-        return _sound(octets.decode(charset, "replace"))
+        return sound(octets.decode(charset, "replace"))
     except (LookupError, ValueError, binascii.Error):
         return word[0]
-
-
-def _sound(text: str) -> str:
-    """`text` with U+FFFD for surrogates: charsets such as UTF-7 give them, and nothing that is stored can hold them."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def mailboxes(value: str, *, most: int) -> tuple[Mailbox, ...]:

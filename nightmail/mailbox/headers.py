@@ -8,6 +8,8 @@ import re
 from email.message import Message
 from typing import Any, cast
 
+from runtime.text import sound
+
 _WANTED = re.compile(rb"^(message-id|subject):[ \t]*((?:[^\r\n]|\r\n[ \t])*)", re.IGNORECASE | re.MULTILINE)
 _FOLD = re.compile(r"\r?\n(?=[ \t])")
 
@@ -26,14 +28,9 @@ def _decoded(value: str) -> str:
     if "=?" not in value:
         return value
     try:
-        return _sound(str(email.header.make_header(email.header.decode_header(value))))
+        return sound(str(email.header.make_header(email.header.decode_header(value))))
     except (ValueError, LookupError, email.errors.MessageError):
         return value
-
-
-def _sound(text: str) -> str:
-    """`text` with U+FFFD for surrogates: charsets such as UTF-7 give them, and no file and no reply can hold them."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def parsed(content: bytes) -> Message:
@@ -69,11 +66,11 @@ def _filename(part: Message) -> str | None:
         name = part.get_filename()
     except (LookupError, ValueError):  # its charset, as for `_text`
         return None
-    return _sound(name) if name is not None else None
+    return sound(name) if name is not None else None
 
 
 def _text(octets: bytes, charset: str) -> str:
     try:
-        return _sound(octets.decode(charset, "replace"))
+        return sound(octets.decode(charset, "replace"))
     except (LookupError, ValueError):  # no charset, or one such as IDNA that raises whatever it is asked
         return octets.decode("latin-1")
