@@ -207,20 +207,22 @@ class Acceptor:
     async def _append_by_journal(self, entry: Entry) -> Accepted:
         """The way for bad days, tried on good ones. Waits for the queue, so that a client can ask for its mail."""
         try:
-            accepted = await self._append_blind(entry, None)
+            accepted = await self._append_blind(entry, None, last_resort=False)
         except Unavailable:  # the journal is ill: the queue alone will do
             return await self._append(entry, None)
         if not self._inlet.is_open:
             await self._reinjector.caught_up(self._patience)
         return accepted
 
-    async def _append_blind(self, entry: Entry, idempotency: Idempotency | None) -> Accepted:
+    async def _append_blind(
+        self, entry: Entry, idempotency: Idempotency | None, *, last_resort: bool = True
+    ) -> Accepted:
         """The queue is away or its answer is unknown: the journal alone makes it durable."""
         if idempotency and (earlier := self._blind.answer_to(entry.key_hash, idempotency.fingerprint)):
             return self._replay(earlier, idempotency)  # another request was quicker
         use = self._blind.begin(entry.key_hash, entry.first_use) if entry.first_use else None
         try:
-            place = await self._journal.append(*entry.record(confirmed=False))
+            place = await self._journal.append(*entry.record(confirmed=False), last_resort=last_resort)
         except OSError as failure:
             if use:
                 self._blind.forget(entry.key_hash, use)

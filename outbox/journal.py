@@ -74,17 +74,22 @@ class Journal:
         """The segments that are no longer written to."""
         return [segment for segment in self.segments() if segment != self._current]
 
-    async def append(self, header: Header, blob: bytes = b"") -> Place:
-        """Add a record and wait until it is on the disk. Raises OSError when no segment could take it."""
+    async def append(self, header: Header, blob: bytes = b"", *, last_resort: bool = False) -> Place:
+        """Add a record and wait until it is on the disk. Raises OSError when no segment could take it.
+
+        `last_resort`: there is no other store, so one that hangs is waited for.
+        """
         if len(blob) > LARGE:
             return await self._append_alone(header, blob)
-        (place,), synced = self.begin([(header, blob)])
+        (place,), synced = self.begin([(header, blob)], last_resort=last_resort)
         await synced
         return place
 
-    def begin(self, records: Sequence[tuple[Header, bytes]]) -> tuple[Sequence[Place], asyncio.Future[None]]:
+    def begin(
+        self, records: Sequence[tuple[Header, bytes]], *, last_resort: bool = False
+    ) -> tuple[Sequence[Place], asyncio.Future[None]]:
         """Add records; the future is done once they are on the disk. Raises OSError, and so may the future."""
-        if self._hangs:
+        if self._hangs and not last_resort:
             raise OSError("an fdatasync hangs")
         places = self._write_all(records)
         done = asyncio.get_running_loop().create_future()

@@ -18,7 +18,6 @@ from runtime.clock import now as right_now
 from runtime.connections import StoreError, redis_sync
 from tests.fixtures.acceptor import an_acceptor
 from tests.fixtures.mail import NOON, a_submission, an_attempt
-from tests.fixtures.valkey import ValkeyServer
 from tests.fixtures.waiting import until
 
 
@@ -45,12 +44,6 @@ def without_marks(settings):
     for segment in (settings.data_dir / "journal").glob("*.log"):
         kept = [(header, blob) for _, header, blob in read_segment(segment) if header["kind"] != "confirmed"]
         segment.write_bytes(b"".join(encode(header, blob) for header, blob in kept))
-
-
-@pytest.fixture
-def own_valkey(tmp_path, settings):
-    with ValkeyServer(tmp_path / "valkey") as server:
-        yield server, settings.model_copy(update={"redis_url": type(settings.redis_url)(server.url())})
 
 
 async def test_accepted_is_in_both_stores(settings):

@@ -16,7 +16,6 @@ from runtime.clock import now
 from runtime.connections import redis_async
 from tests.fixtures.acceptor import an_acceptor
 from tests.fixtures.mail import a_submission
-from tests.fixtures.valkey import ValkeyServer
 from tests.fixtures.waiting import until
 
 
@@ -55,48 +54,65 @@ async def test_a_journal_disk_that_hangs(settings, monkeypatch, gate):
         assert await all_there(outbox, 5)
 
 
-async def test_a_journal_that_takes_no_marks(settings, tmp_path, monkeypatch):
+async def test_a_journal_disk_that_hangs_while_the_queue_is_away(own_valkey, monkeypatch, gate):
+    """There is nobody else: accepting waits for it, and refuses nobody."""
+    server, settings = own_valkey
+    sync = os.fdatasync
+    async with an_acceptor(settings) as (acceptor, outbox):
+        server.pause()
+        await acceptor.accept([fresh()])
+        with monkeypatch.context() as disk:
+            disk.setattr(journals.os, "fdatasync", lambda handle: gate.wait() and sync(handle))
+            first = asyncio.create_task(acceptor.accept([fresh()]))
+            await until(lambda: acceptor._journal._hangs)
+            second = asyncio.create_task(acceptor.accept([fresh()]))
+            gate.set()
+            await asyncio.gather(first, second)
+        server.resume()
+        await until(lambda: acceptor._reinjector.left == 0)
+        assert await all_there(outbox, 3)
+
+
+async def test_a_journal_that_takes_no_marks(own_valkey, monkeypatch):
     """A full disk: what the journal alone has goes into the queue all the same, once each."""
-    with ValkeyServer(tmp_path / "valkey") as server:
-        settings = settings.model_copy(update={"redis_url": type(settings.redis_url)(server.url())})
-        async with an_acceptor(settings) as (acceptor, outbox):
-            server.pause()
-            for _ in range(70):
-                await acceptor.accept([fresh()])
+    server, settings = own_valkey
+    async with an_acceptor(settings) as (acceptor, outbox):
+        server.pause()
+        for _ in range(70):
+            await acceptor.accept([fresh()])
 
-            def full(*_, **__):
-                raise OSError(28, "full")
+        def full(*_, **__):
+            raise OSError(28, "full")
 
-            monkeypatch.setattr(acceptor._journal, "write", full)
-            server.resume()
-            await until(lambda: acceptor._reinjector.left == 0)
-            assert await all_there(outbox, 70)
+        monkeypatch.setattr(acceptor._journal, "write", full)
+        server.resume()
+        await until(lambda: acceptor._reinjector.left == 0)
+        assert await all_there(outbox, 70)
 
 
-async def test_a_place_that_cannot_be_read_now(settings, tmp_path, monkeypatch):
+async def test_a_place_that_cannot_be_read_now(own_valkey, monkeypatch):
     """It is tried again; those behind it do not wait for it, nor does an accept by the journal."""
-    with ValkeyServer(tmp_path / "valkey") as server:
-        settings = settings.model_copy(update={"redis_url": type(settings.redis_url)(server.url())})
-        async with an_acceptor(settings) as (acceptor, outbox):
-            server.pause()
-            for _ in range(5):
-                await acceptor.accept([fresh()])
-            sick, read = next(iter(acceptor._reinjector._places)), Journal.read
+    server, settings = own_valkey
+    async with an_acceptor(settings) as (acceptor, outbox):
+        server.pause()
+        for _ in range(5):
+            await acceptor.accept([fresh()])
+        sick, read = next(iter(acceptor._reinjector._places)), Journal.read
 
-            def reading(journal, place):
-                if place == sick:
-                    raise OSError(5, "input/output error")
-                return read(journal, place)
+        def reading(journal, place):
+            if place == sick:
+                raise OSError(5, "input/output error")
+            return read(journal, place)
 
-            with monkeypatch.context() as disk:
-                disk.setattr(Journal, "read", reading)
-                server.resume()
-                await until(lambda: acceptor._reinjector.left == 1)
-                await acceptor._reinjector.caught_up(20)
-                assert await all_there(outbox, 4)
-                assert sick.segment in acceptor._reinjector.segments
-            await until(lambda: acceptor._reinjector.left == 0)
-            assert await all_there(outbox, 5)
+        with monkeypatch.context() as disk:
+            disk.setattr(Journal, "read", reading)
+            server.resume()
+            await until(lambda: acceptor._reinjector.left == 1)
+            await acceptor._reinjector.caught_up(20)
+            assert await all_there(outbox, 4)
+            assert sick.segment in acceptor._reinjector.segments
+        await until(lambda: acceptor._reinjector.left == 0)
+        assert await all_there(outbox, 5)
 
 
 async def test_a_store_of_large_contents_that_hangs(gate, monkeypatch):

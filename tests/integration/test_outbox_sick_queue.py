@@ -14,7 +14,6 @@ from outbox.reinject import LAG, REINJECTED, UNCONFIRMED
 from runtime.clock import now
 from tests.fixtures.acceptor import an_acceptor
 from tests.fixtures.mail import a_submission
-from tests.fixtures.valkey import ValkeyServer
 from tests.fixtures.waiting import until, until_sync
 
 MAILS = 5
@@ -88,10 +87,9 @@ def script_calls(admin):
 
 
 @pytest.fixture
-def own_valkey(tmp_path, settings):
-    with ValkeyServer(tmp_path / "valkey") as server:
-        changes = {"redis_url": type(settings.redis_url)(server.url()), "queue_memory_share": 1.0}
-        yield server, settings.model_copy(update=changes)
+def own_valkey(own_valkey):
+    server, settings = own_valkey
+    return server, settings.model_copy(update={"queue_memory_share": 1.0})
 
 
 async def claimed(outbox):

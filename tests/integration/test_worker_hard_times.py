@@ -12,7 +12,6 @@ from runtime import clock
 from runtime.connections import redis_async
 from tests.fixtures.mail import a_submission, an_attempt, an_entry
 from tests.fixtures.next_hop import SILENCE, NextHop
-from tests.fixtures.valkey import ValkeyServer
 from tests.fixtures.waiting import until
 from tests.integration.test_worker_drain import Stack
 from worker.finisher import Finisher
@@ -27,10 +26,10 @@ async def stack(settings):
         await stack.redis.aclose()
 
 
-async def test_a_full_queue_can_be_worked_off_slowly(settings, tmp_path):
+async def test_a_full_queue_can_be_worked_off_slowly(own_valkey):
     """Leases are renewed over maxmemory too, or a slow batch would stand still for ever just when room is needed."""
-    with ValkeyServer(tmp_path / "valkey") as server, server.client() as admin:
-        settings = settings.model_copy(update={"redis_url": type(settings.redis_url)(server.url())})
+    server, settings = own_valkey
+    with server.client() as admin:
         async with redis_async(settings, timeout=5) as redis:
             outbox, now = Outbox(redis, settings), clock.now()
             await outbox.append([an_entry(a_submission("ann@one.test", now=now)).arguments(now)])
