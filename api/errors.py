@@ -64,6 +64,7 @@ CONFLICT = ApiError(
     "but the request body was modified and doesn't match the original request.",
 )
 TOLD = (ApiError, Unavailable, TooLarge, IdempotencyConflict, HTTPException, RedisError, OSError)
+_FINAL = {TooLarge: TOO_LARGE, IdempotencyConflict: CONFLICT}
 _ROUTING = {404: NO_ENDPOINT, 405: NO_METHOD}
 
 
@@ -84,7 +85,7 @@ def of(failure: Exception) -> ApiError:
         case Unavailable():
             return _of_unavailable(failure)
         case TooLarge() | IdempotencyConflict():
-            return CONFLICT if isinstance(failure, IdempotencyConflict) else TOO_LARGE
+            return _FINAL[type(failure)]
         case HTTPException():
             return _ROUTING.get(failure.status_code, UNEXPECTED)
         case RedisError() | OSError():  # TimeoutError is an OSError

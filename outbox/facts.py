@@ -120,8 +120,8 @@ class Sources:
                 recorded = [each for each in recorded if each.event.number > number]
                 if not recorded:
                     continue
-            if number is not None and not recorded[0].event.follows(number):
-                gaps.append(Gap(number + 1, segment.first))
+                if not recorded[0].event.follows(number):
+                    gaps.append(Gap(number + 1, segment.first))
             if number is None and at == 0 and segment.first > 1 and not after:
                 self.begins_at = recorded[0].event.fields["at"]
             for each in recorded:

@@ -1,5 +1,5 @@
--- Extend leases that are still ours. ARGV: lane, channel, now by the queue's own clock, lease (ms), number, then delivery id and token for each.
--- Returns the delivery ids that were lost. The first write is one that maxmemory allows: work under way goes on.
+-- Extend leases that are still ours. ARGV: lane, channel, now by the queue's own clock, lease (ms), number, then delivery id
+-- and token for each. Returns the delivery ids that were lost. The first write is one that maxmemory allows: work under way goes on.
 local lane, channel, expiry = ARGV[1], ARGV[2], tonumber(ARGV[3]) + tonumber(ARGV[4])
 redis.call('ZREM', key('chan', lane), channel)
 redis.call('ZADD', key('chan', lane), expiry, channel)

@@ -1,7 +1,6 @@
 """The chaos switch, with a real queue and both databases."""
 
 import threading
-import time
 from datetime import timedelta
 
 import pytest
@@ -22,15 +21,9 @@ from runtime.connections import redis_sync
 from tests.fixtures.event_log import START, EventLog, tell_story
 from tests.fixtures.history import record_all, rows_of
 from tests.fixtures.valkey import free_port
+from tests.fixtures.waiting import until_sync
 
 TIMEOUT = timedelta(milliseconds=300)
-
-
-def wait_until(condition, seconds=10):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come"
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -77,12 +70,12 @@ def test_each_mode_makes_the_history_unavailable(mode, chaos, history):
     """In each mode the history is unavailable, says so and does not hang, and is back when the mode ends."""
     assert answers(history)
     chaos.set(mode, 60)
-    wait_until(lambda: not answers(history))
+    until_sync(lambda: not answers(history), seconds=10)
     with pytest.raises(HistoryUnavailable):
         history.page(limit=1)
     chaos.set("up")
     if mode != "dropped":
-        wait_until(lambda: answers(history))
+        until_sync(lambda: answers(history), seconds=10)
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -91,8 +84,8 @@ def test_a_mode_ends_by_itself(chaos, history):
     state = chaos.set("down", 1)
     assert chaos.get() == state
     assert state.until is not None
-    wait_until(lambda: chaos.get() == ChaosState(Mode.UP), seconds=2)
-    wait_until(lambda: answers(history), seconds=2)
+    until_sync(lambda: chaos.get() == ChaosState(Mode.UP), seconds=2)
+    until_sync(lambda: answers(history), seconds=2)
 
 
 def test_dropped_tables_come_back_with_every_row(stack, chaos, recorded):
@@ -115,13 +108,13 @@ def test_dropped_tables_come_back_with_every_row(stack, chaos, recorded):
     thread = threading.Thread(target=loop.run)
     thread.start()
     try:
-        wait_until(lambda: report.state is RecorderState.OK)
+        until_sync(lambda: report.state is RecorderState.OK, seconds=10)
         chaos.set("dropped", 60)
         assert sa.inspect(database.engine).get_table_names() == []
-        wait_until(lambda: report.state is RecorderState.WAITING)
+        until_sync(lambda: report.state is RecorderState.WAITING, seconds=10)
         assert sa.inspect(database.engine).get_table_names() == []
         chaos.set("up")
-        wait_until(lambda: report.state is RecorderState.OK)
+        until_sync(lambda: report.state is RecorderState.OK, seconds=10)
     finally:
         stop.set()
         thread.join()

@@ -81,16 +81,22 @@ async def test_a_silent_handshake_ends(open_place: Opener):
     await until(lambda: not place.server._welcomes)
 
 
+async def _in_mid_append(place, client):
+    """The client's session, once its mail is on its way into the stores and held up there."""
+    await client.log_in()
+    await client.to_data()
+    await client.send(MAIL + b".\r\n")
+    await place.acceptor.begun.wait()
+    (session,) = place.server._welcomes.values()
+    return session
+
+
 async def test_our_own_slowness_is_no_silence(open_place: Opener):
     """While we append the client waits for us, and the idle time does not count."""
     place = await open_place(smtp_timeout=5)
     place.acceptor.gate = asyncio.Event()
     async with await place.client() as client:
-        await client.log_in()
-        await client.to_data()
-        await client.send(MAIL + b".\r\n")
-        await place.acceptor.begun.wait()
-        (session,) = place.server._welcomes.values()
+        session = await _in_mid_append(place, client)
         session._heard_at -= 10  # as if that much time had passed
         session._keep_time()
         place.acceptor.gate.set()
@@ -102,11 +108,7 @@ async def test_the_idle_time_begins_anew_after_an_append(open_place: Opener):
     place = await open_place(smtp_timeout=60)
     place.acceptor.gate = asyncio.Event()
     async with await place.client() as client:
-        await client.log_in()
-        await client.to_data()
-        await client.send(MAIL + b".\r\n")
-        await place.acceptor.begun.wait()
-        (session,) = place.server._welcomes.values()
+        session = await _in_mid_append(place, client)
         session._heard_at -= 100
         place.acceptor.gate.set()
         assert (await client.reply()).startswith("250 ")
