@@ -7,9 +7,10 @@ import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from nightmail.embedded import Program
+from nightmail.fork import Fork, can_fork
 from nightmail.leash import leashed
 from runtime.clock import now
 
@@ -28,7 +29,7 @@ class Child:
         self.log = log
         self.restarts = 0
         self._environment = {**environment, **dict(program.environment)}
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Fork | None = None
         self._started_at = now()
         self._started = 0.0
         self._due = 0.0
@@ -47,16 +48,22 @@ class Child:
     def start(self) -> None:
         """Start the process, in a session of its own: a Ctrl-C at the terminal is ours to handle, in order."""
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: S603 - the command is ours
-                leashed(self.program.command),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=dict(self._environment),
-                start_new_session=True,
-            )
+            self._process = self._fork(log) if self.program.words and can_fork() else self._execute(log)
         self._started_at = now()
         self._started = time.monotonic()
+
+    def _fork(self, log: BinaryIO) -> Fork:
+        return Fork(self.program.name, self.program.words, self._environment, log)
+
+    def _execute(self, log: BinaryIO) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(  # noqa: S603 - the command is ours
+            leashed(self.program.command),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=self._environment,
+            start_new_session=True,
+        )
 
     def tend(self) -> bool:
         """Notice a death, start again what is due; True when something changed."""
@@ -87,6 +94,7 @@ class Child:
     def kill(self) -> None:
         """End it and whatever it left behind."""
         if self._process:
+            self._process.kill()
             self._sweep()
             self._process.wait()
 

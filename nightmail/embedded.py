@@ -18,15 +18,19 @@ from runtime.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One process of the stack. Those of the lowest `stage` stop first and start last."""
+    """One process of the stack. Those of the lowest `stage` stop first and start last.
+
+    `words` are those of a command of ours, after `nightmail`.
+    """
 
     name: str
     command: tuple[str, ...]
     stage: int
+    words: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
 
 
-_PACKAGES = Path(__file__).resolve().parent.parent
+PACKAGES = Path(__file__).resolve().parent.parent
 NIGHTMAIL = (sys.executable, "-P", "-m", "nightmail")  # -P: a folder named smtp where one happens to be is not ours
 STAGES = ("listeners", "workers", "recorder", "mailbox", "store")
 _STAGE_OF = {name: stage for stage, name in enumerate(STAGES)}
@@ -47,7 +51,7 @@ _FOR_THE_MAILBOX = ("retry_first", "retry_max")
 
 def child_environment(added: Mapping[str, str]) -> dict[str, str]:
     """Our own variables and `added`. The path lets a checkout run that was never installed."""
-    return {**os.environ, "PYTHONPATH": str(_PACKAGES), **added}
+    return {**os.environ, "PYTHONPATH": str(PACKAGES), **added}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +133,7 @@ def _programs(settings: Settings) -> tuple[Program, ...]:
     ]
     if settings.route == "mailbox":
         roles.append(("mailbox", ("mailbox", "serve"), "mailbox"))
-    programs = [Program(name, (*NIGHTMAIL, *words), _STAGE_OF[stage]) for name, words, stage in roles]
+    programs = [Program(name, (*NIGHTMAIL, *words), _STAGE_OF[stage], words) for name, words, stage in roles]
     return tuple(_with_probe(program, settings, at) for at, program in enumerate(programs))
 
 

