@@ -5,6 +5,8 @@ ARGS ?=
 UV ?= uv
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+# Half of an installation would be compiling: what is imported is compiled then, and most of what comes along never is.
+PIP_INSTALL := $(PIP) install --quiet --no-compile
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-annotate --no-header
 LOCK := $(COMPILE) pyproject.toml --group build
@@ -57,12 +59,12 @@ $(BIN)/python:
 	$(PYTHON) -m venv .venv
 
 .venv/.installed: requirements.lock pyproject.toml | $(BIN)/python
-	$(PIP) install --quiet --require-hashes -r requirements.lock
-	$(PIP) install --quiet --no-deps --no-build-isolation -e .
+	$(PIP_INSTALL) --require-hashes -r requirements.lock
+	$(PIP_INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
 
 .venv/.installed-dev: requirements-dev.lock .venv/.installed
-	$(PIP) install --quiet --require-hashes -r requirements-dev.lock
+	$(PIP_INSTALL) --require-hashes -r requirements-dev.lock
 	@touch $@
 
 .venv/.installed-node: tests/clients/node/package-lock.json .venv/.installed-dev
