@@ -102,7 +102,7 @@ def canonical(content: bytes, *, bare: Literal["refuse", "normalise"], most: int
     """
     if b"\0" in content:
         raise Refused(550, "5.6.11", "NUL in content (RFC 5321 section 4.5.2)")
-    if any(_has_bare(content, start) for start in range(0, len(content), _WINDOW)):
+    if _has_bare(content):
         if bare == "refuse":
             raise Refused(550, "5.6.11", "Bare CR or LF in content (RFC 5321 section 2.3.8)")
         content = _LINE_END.sub(b"\r\n", content)
@@ -113,14 +113,17 @@ def canonical(content: bytes, *, bare: Literal["refuse", "normalise"], most: int
     return content
 
 
-def _has_bare(content: bytes, start: int) -> bool:
-    """Whether a CR or LF in the window from `start` on stands alone. A pair belongs to the window that it begins in."""
-    end = start + _WINDOW
-    lone_start = start > 0 and content[start - 1 : start + 1] == b"\r\n"  # its LF, and the pair, were counted before
-    pairs = content.count(b"\r\n", start, end + 1)
-    ends_within = content[end - 1 : end + 1] == b"\r\n"  # its LF is in the next window
-    feeds = content.count(b"\n", start, end) - lone_start + ends_within
-    return feeds != pairs or content.count(b"\r", start, end) != pairs
+def _has_bare(content: bytes) -> bool:
+    """Whether a CR or LF stands alone. Looks through a window at a time, which ends behind a pair that it begins."""
+    start = 0
+    while start < len(content):
+        end = start + _WINDOW
+        end += content[end - 1 : end + 1] == b"\r\n"
+        lines = content[start:end].replace(b"\r\n", b"")
+        if b"\r" in lines or b"\n" in lines:
+            return True
+        start = end
+    return False
 
 
 def _has_long_line(content: bytes) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import partial
 
-from outbox.accept import Acceptor, Idempotency, Submission
+from outbox.accept import Accepted, Acceptor, Idempotency, Submission
 from outbox.blobs import LARGE
 from outbox.domains import is_reserved
 from outbox.errors import Full, IdempotencyConflict, KeyUnknown, Overloaded, Unavailable
@@ -80,7 +80,7 @@ class Intake:
     async def take(self, envelope: Envelope, wire: bytes, key: ApiKey, *, peer: str) -> str:
         """Check, make durable, and answer the message's id; raises Refused. Leaves one log line either way."""
         try:
-            message_id, replayed = await self._take_in_turn(envelope, wire, key)
+            accepted = await self._take(envelope, wire, key)
         except Refused as refusal:
             note_refusal(refusal.reply, peer=peer, key_id=key.id)
             raise
@@ -89,6 +89,7 @@ class Intake:
             note_refusal(FAULT, peer=peer, key_id=key.id)
             raise Refused.of(FAULT) from fault
         _ACCEPTED.inc()
+        (message_id,) = accepted.ids
         fact(
             "submission.accepted",
             id=message_id,
@@ -96,28 +97,24 @@ class Intake:
             peer=peer,
             size=len(wire),
             recipients=len(envelope.recipients),
-            replayed=replayed,
+            replayed=accepted.replayed,
         )
         return message_id
 
-    async def _take_in_turn(self, envelope: Envelope, wire: bytes, key: ApiKey) -> tuple[str, bool]:
+    async def _take(self, envelope: Envelope, wire: bytes, key: ApiKey) -> Accepted:
+        door = self._acceptor.door
         try:
-            async with self._acceptor.door:
-                return await self._take(envelope, wire, key)
+            async with door:
+                if len(wire) > LARGE:
+                    compose = partial(self._compose, envelope, wire, key)
+                    submission, idempotency = await door.in_thread(compose, len(wire))
+                else:
+                    submission, idempotency = self._compose(envelope, wire, key)
+                return await self._acceptor.accept([submission], idempotency)
         except (Full, Overloaded) as refusal:
             raise _refused(refusal) from None
-
-    async def _take(self, envelope: Envelope, wire: bytes, key: ApiKey) -> tuple[str, bool]:
-        if len(wire) > LARGE:
-            compose = partial(self._compose, envelope, wire, key)
-            submission, idempotency = await self._acceptor.door.in_thread(compose, len(wire))
-        else:
-            submission, idempotency = self._compose(envelope, wire, key)
-        try:
-            accepted = await self._acceptor.accept([submission], idempotency)
         except IdempotencyConflict:
             raise Refused(550, "5.7.0", "Resend-Idempotency-Key was used for another message") from None
-        return accepted.ids[0], accepted.replayed
 
     def _compose(self, envelope: Envelope, wire: bytes, key: ApiKey) -> tuple[Submission, Idempotency | None]:
         """Everything that is said against a message is said here, as Refused. Needs no store."""
