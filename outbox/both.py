@@ -5,7 +5,7 @@ the journal (outbox/confirmed.py), and is put into the queue later (outbox/reinj
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 from prometheus_client import Counter
 from redis.exceptions import ResponseError
@@ -41,9 +41,9 @@ class BothStores:
         """Whether it may go this way. Only the queue can say whether a key is a repeat; large contents go before it."""
         return not (entry.key_hash or entry.large or entry.size > LARGE or self._inlet.is_open)
 
-    async def append(self, entry: Entry) -> None:
-        """Return once it is durable. Raises Unavailable. A caller that is cancelled does not stop it."""
-        await self._batcher.submit(entry)
+    def append(self, entry: Entry) -> Awaitable[None]:
+        """Wait until it is durable. Raises Unavailable. A caller that is cancelled does not stop it."""
+        return self._batcher.submit(entry)
 
     async def close(self) -> None:
         """After the last append: let those under way end."""
