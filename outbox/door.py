@@ -70,8 +70,8 @@ class Door:
 
     @property
     def is_full(self) -> bool:
-        """Whether one more would be refused now."""
-        return len(self._line) >= self._most_waiting()
+        """Whether one more would be refused now; of an empty line nobody is."""
+        return bool(self._line) and len(self._line) >= self._most_waiting()
 
     def demand(self) -> None:
         """Return if one more may wait; raises Overloaded."""
@@ -151,7 +151,7 @@ class Door:
 
     def _most_waiting(self) -> int:
         now = self._clock()
-        is_standing = bool(self._line) and now - self._began_at > _STANDING_SECONDS
+        is_standing = now - self._began_at > _STANDING_SECONDS
         return max(1, self._places // 4) if is_standing or now < self._standing_until else self._burst
 
     def _turn_away(self, why: str) -> NoReturn:

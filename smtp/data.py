@@ -8,11 +8,11 @@ setting turned into CRLF, after which the next hop gets them dot-stuffed like an
 import re
 from typing import Literal
 
-from smtp.limits import Lease
+from outbox.door import Octets
 from smtp.replies import Goodbye, Refused, Reply, too_large
 
 _END = b"\r\n.\r\n"
-_FREE = 32_768  # octets of a message that need no lease: connections are counted, and most mail is small
+_FREE = 32_768  # octets of a message that are not counted: connections are, and most mail is small
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 
 # RFC 5321 section 4.5.3.1.6 has 998 octets, and says that implementations should take more where they can. Mail
@@ -27,14 +27,14 @@ class Content:
     """Gathers octets up to the final dot, at most `most` of them once their dots are unstuffed.
 
     What is too large is taken to its end and dropped, so that the client hears why; one that goes on for as long again
-    is cut off. It keeps its lease of the memory until `release`.
+    is cut off. What it takes of the memory it keeps until `release`.
     """
 
-    def __init__(self, *, most: int, lease: Lease) -> None:
+    def __init__(self, *, most: int, memory: Octets) -> None:
         self._most = most
         self._wire_most = most + most // 3 + len(_END)  # a stuffed line of three octets travels as four
-        self._lease = lease
-        self._leased = _FREE
+        self._memory = memory
+        self._taken = 0
         self._pieces: list[bytes] = []
         self.size = 0  # octets that came
         self._last = b"\r\n"  # the end of what came: the CRLF of the DATA line begins the end of an empty content
@@ -73,10 +73,10 @@ class Content:
     def _judged(self) -> Reply | None:
         if self.size > self._wire_most:
             return too_large(self._most)
-        if self.size > self._leased:
-            if not self._lease.take(self.size - self._leased):
+        if (more := self.size - _FREE - self._taken) > 0:
+            if not self._memory.take(more):
                 return Reply(452, "4.3.1", "No room for a message of this size now")
-            self._leased = self.size
+            self._taken += more
         return None
 
     def octets(self) -> bytes:
@@ -92,7 +92,8 @@ class Content:
     def release(self) -> None:
         """Give the memory back. Again and again does nothing."""
         self._pieces.clear()
-        self._lease.release()
+        self._memory.give_back(self._taken)
+        self._taken = 0
 
 
 def canonical(content: bytes, *, bare: Literal["refuse", "normalise"], most: int) -> bytes:
