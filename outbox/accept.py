@@ -18,7 +18,7 @@ from redis.exceptions import ResponseError
 from outbox.adopt import Adopter
 from outbox.blind import BlindKeys
 from outbox.blobs import LARGE
-from outbox.both import IN_BOTH, IN_JOURNAL, IN_QUEUE, BothStores
+from outbox.both import ACCEPTED, BothStores
 from outbox.door import Door
 from outbox.entry import Entry, FirstUse, Submission
 from outbox.errors import IdempotencyConflict, TooLarge, Unavailable
@@ -196,9 +196,9 @@ class Acceptor:
                 await self._journal.append(*record)
         except OSError as failure:  # TimeoutError is one
             log.error("accept.journal_failed", error=str(failure))
-            IN_QUEUE.inc(len(entry.ids))
+            ACCEPTED.by["queue"] += len(entry.ids)
         else:
-            IN_BOTH.inc(len(entry.ids))
+            ACCEPTED.by["both"] += len(entry.ids)
         return Accepted(entry.ids)
 
     def _is_turn_of_the_journal(self) -> bool:
@@ -233,7 +233,7 @@ class Acceptor:
         if use:
             use.durable = True
         self._reinjector.add(place)
-        IN_JOURNAL.inc(len(entry.ids))
+        ACCEPTED.by["journal"] += len(entry.ids)
         return Accepted(entry.ids)
 
     def _replay(self, first_use: FirstUse, idempotency: Idempotency) -> Accepted:

@@ -26,8 +26,6 @@ from smtp.replies import BUSY, FAULT, NO_ROOM, Refused, Reply
 
 log = get(__name__)
 
-_ACCEPTED = MESSAGES.labels("250")
-
 
 class Intake:
     """One per process, shared by its sessions."""
@@ -88,7 +86,7 @@ class Intake:
             log.error("submission.failed", peer=peer, key_id=key.id, exc_info=fault)
             note_refusal(FAULT, peer=peer, key_id=key.id)
             raise Refused.of(FAULT) from fault
-        _ACCEPTED.inc()
+        MESSAGES.by["250"] += 1
         (message_id,) = accepted.ids
         fact(
             "submission.accepted",
@@ -160,7 +158,7 @@ def _refused(refusal: Unavailable) -> Refused:
 
 def note_refusal(reply: Reply, *, peer: str, key_id: str) -> None:
     """The log line and the count of a message that was not taken at its final dot."""
-    MESSAGES.labels(str(reply.code)).inc()
+    MESSAGES.by[str(reply.code)] += 1
     log.info("submission.refused", peer=peer, key_id=key_id, reply=str(reply))
 
 
