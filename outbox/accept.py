@@ -121,9 +121,11 @@ class Acceptor:
         self._floors.demand()
         self.door.demand()
 
-    def mint(self, count: int, idempotency: Idempotency | None = None) -> tuple[str, ...]:
+    def mint(
+        self, count: int, idempotency: Idempotency | None = None, *, now: datetime | None = None
+    ) -> tuple[str, ...]:
         """Ids for `count` messages: derived from the idempotency key, or new."""
-        now = self._now()
+        now = now or self._now()
         if idempotency is None:
             return tuple([new_id(now) for _ in range(count)])
         return derive_ids(self._secret, idempotency, day=day_of(now), count=count)

@@ -120,14 +120,14 @@ class Intake:
         draft = content.read(canonical(wire, bare=self._settings.smtp_bare_newline, most=most))
         self._check_senders(draft.from_domains, key)
         self._check_recipients(envelope.recipients)
-        idempotency = _idempotency(envelope, draft)
-        (message_id,) = self._acceptor.mint(1, idempotency)
+        idempotency, now = _idempotency(envelope, draft), self._now()
+        (message_id,) = self._acceptor.mint(1, idempotency, now=now)
         message, octets = content.compose(
             draft,
             envelope,
             message_id=message_id,
             key_id=key.id,
-            now=self._now(),
+            now=now,
             hostname=self._settings.smtp_hostname,
         )
         return Submission(message, octets), idempotency
