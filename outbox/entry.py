@@ -98,15 +98,16 @@ class Entry:
 
         Of others a mark will tell it (outbox/confirmed.py).
         """
+        contents = [s.content for s in self.submissions]
         header: dict[str, Any] = {
             "kind": "accepted",
             "confirmed": confirmed,
-            "messages": [orjson.Fragment(meta) for meta in self.metas],
-            "sizes": [len(s.content) for s in self.submissions],
+            "messages": list(map(orjson.Fragment, self.metas)),
+            "sizes": list(map(len, contents)),
         }
         if self.first_use:
             header |= {"key_hash": self.key_hash, "first_use": self.first_use.encode(), "ms": self.retention_ms}
-        return header, b"".join([s.content for s in self.submissions])
+        return header, b"".join(contents)
 
     @classmethod
     def from_record(cls, header: Header, blob: bytes) -> "Entry":
