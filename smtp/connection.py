@@ -173,23 +173,16 @@ class Connection(asyncio.Protocol):
             if self._content is not None:
                 self._heard_at = self.loop.time()
                 return self._gather(self._content)
-            line = self._next_line()
-            if line is None:
+            line, end, rest = self._heard.partition(b"\n")
+            if len(line) > MAX_AUTH_LINE + 1:
+                raise Goodbye.of(LINE_TOO_LONG)
+            if not end:
                 return False
-            self._heard_at = self.loop.time()
-            self._obey(line)
+            self._heard, self._heard_at = rest, self.loop.time()
+            self._obey(line.rstrip(b"\r\n"))
         except Exception as failure:  # noqa: BLE001  (the edge: a fault of ours is temporary for the client)
             self._answer(failure)
         return True
-
-    def _next_line(self) -> bytes | None:
-        end = self._heard.find(b"\n")
-        if (len(self._heard) if end < 0 else end) > MAX_AUTH_LINE + 1:
-            raise Goodbye.of(LINE_TOO_LONG)
-        if end < 0:
-            return None
-        line, self._heard = self._heard[:end], self._heard[end + 1 :]
-        return line.rstrip(b"\r\n")
 
     def _obey(self, line: bytes) -> None:
         if self._dialogue is not None:

@@ -33,6 +33,7 @@ class Content:
     def __init__(self, *, most: int, memory: Octets) -> None:
         self._most = most
         self._wire_most = most + most // 3 + len(_END)  # a stuffed line of three octets travels as four
+        self._unjudged = min(_FREE, self._wire_most)
         self._memory = memory
         self._taken = 0
         self._pieces: list[bytes] = []
@@ -56,7 +57,7 @@ class Content:
 
     def _gather(self, piece: bytes) -> None:
         self.size += len(piece)
-        if self._refusal is None:
+        if self._refusal is None and self.size > self._unjudged:
             self._refusal = self._judged()
         if self._refusal is None:
             self._pieces.append(self._unstuffed(piece))
@@ -92,8 +93,9 @@ class Content:
     def release(self) -> None:
         """Give the memory back. Again and again does nothing."""
         self._pieces.clear()
-        self._memory.give_back(self._taken)
-        self._taken = 0
+        if self._taken:
+            self._memory.give_back(self._taken)
+            self._taken = 0
 
 
 def canonical(content: bytes, *, bare: Literal["refuse", "normalise"], most: int) -> bytes:

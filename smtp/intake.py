@@ -18,7 +18,7 @@ from runtime import clock
 from runtime.logs import fact, get
 from runtime.settings import Settings
 from smtp import content
-from smtp.content import Draft, Envelope
+from smtp.content import Envelope
 from smtp.data import canonical
 from smtp.metrics import MESSAGES
 from smtp.paths import domain_of
@@ -120,7 +120,9 @@ class Intake:
         draft = content.read(canonical(wire, bare=self._settings.smtp_bare_newline, most=most))
         self._check_senders(draft.from_domains, key)
         self._check_recipients(envelope.recipients)
-        idempotency, now = _idempotency(envelope, draft), self._now()
+        idempotency, now = None, self._now()
+        if draft.idempotency_key:
+            idempotency = Idempotency("SMTP", draft.idempotency_key, content.fingerprint(envelope, draft))
         (message_id,) = self._acceptor.mint(1, idempotency, now=now)
         message, octets = content.compose(
             draft,
@@ -160,9 +162,3 @@ def note_refusal(reply: Reply, *, peer: str, key_id: str) -> None:
     """The log line and the count of a message that was not taken at its final dot."""
     MESSAGES.by[str(reply.code)] += 1
     log.info("submission.refused", peer=peer, key_id=key_id, reply=str(reply))
-
-
-def _idempotency(envelope: Envelope, draft: Draft) -> Idempotency | None:
-    if not draft.idempotency_key:
-        return None
-    return Idempotency("SMTP", draft.idempotency_key, content.fingerprint(envelope, draft))
