@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from email.utils import format_datetime
 from functools import lru_cache
-from typing import NamedTuple
 
 from outbox.message import Message, Recipient
 from smtp.display import mailboxes, shown, unfolded
@@ -43,12 +42,8 @@ class Envelope:
     smtputf8: bool = False
 
 
-class Field(NamedTuple):
-    """One header field: lower-case name, raw value, and its octets."""
-
-    name: bytes
-    value: bytes
-    octets: bytes
+Field = tuple[bytes, bytes, bytes]
+"""One header field: lower-case name, raw value, and its octets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +69,14 @@ def read(content: bytes) -> Draft:
     body_at = _header_end(content)
     fields = _fields(content, body_at)
     values: dict[bytes, list[bytes]] = {}
-    for field in fields:
-        values.setdefault(field.name, []).append(field.value)
+    for name, value, _ in fields:
+        values.setdefault(name, []).append(value)
     _check_single(values)
     is_intact = _REMOVED.isdisjoint(values)
     return Draft(
         content=content,
         body_at=body_at,
-        fields=fields if is_intact else [field for field in fields if field.name not in _REMOVED],
+        fields=fields if is_intact else [field for field in fields if field[0] not in _REMOVED],
         values=values,
         is_intact=is_intact,
         from_domains=_from_domains(values[b"from"][0]),
@@ -109,7 +104,7 @@ def _fields(content: bytes, header_end: int) -> list[Field]:
         if len(fields) == MAX_FIELDS:
             raise Refused(554, "5.6.0", f"More than {MAX_FIELDS} header fields")
         name, value = found.groups()
-        fields.append(Field(name.lower(), value, found[0]))
+        fields.append((name.lower(), value, found[0]))
         at = found.end()
     return fields
 
@@ -146,9 +141,9 @@ def fingerprint(envelope: Envelope, draft: Draft) -> str:
     digest = hashlib.sha256()
     for address in (envelope.reverse_path, *envelope.recipients):
         digest.update(address.encode() + b"\0")
-    for field in draft.fields:
-        if field.name not in _UNSTABLE:
-            digest.update(field.octets)
+    for name, _, octets in draft.fields:
+        if name not in _UNSTABLE:
+            digest.update(octets)
     digest.update(memoryview(draft.content)[draft.body_at :])
     return digest.hexdigest()
 
@@ -198,7 +193,7 @@ def _date_line(second: datetime) -> bytes:
 def _content(draft: Draft, added: bytes) -> bytes:
     if draft.is_intact:
         return added + draft.content if added else draft.content
-    kept = (field.octets for field in draft.fields)
+    kept = [octets for _, _, octets in draft.fields]
     return b"".join([added, *kept, memoryview(draft.content)[draft.body_at :]])
 
 
@@ -213,4 +208,4 @@ def _shown_list(draft: Draft, name: bytes) -> tuple[str, ...]:
 def _needs_smtputf8(draft: Draft, envelope: Envelope) -> bool:
     """Whether what the client asked SMTPUTF8 for is really there; if not, any next hop will do."""
     addresses = (envelope.reverse_path, *envelope.recipients)
-    return not (all(map(str.isascii, addresses)) and all(field.octets.isascii() for field in draft.fields))
+    return not (all(map(str.isascii, addresses)) and all(octets.isascii() for _, _, octets in draft.fields))
