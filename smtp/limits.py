@@ -10,7 +10,7 @@ MAX_COMMANDS = 300  # commands without an accepted message between, beside those
 MAX_SURPLUS = 1_000  # recipients without an accepted message between, beyond the most of a message
 MAX_COMMAND_LINE = 2_000  # octets; RFC 5321 section 4.5.3.1.4 asks for 512, parameters and UTF-8 paths add to it
 MAX_AUTH_LINE = 12_288  # octets of a base64 line: RFC 4954 section 4
-MEMORY_MESSAGES = 8  # largest messages that may be in memory at once: of a thousand sessions, not 40 MB of each
+MEMORY_MESSAGES = 8  # largest messages in memory at once, over all sessions: a thousand of 40 MB cannot be held
 
 
 class Connections:
