@@ -17,7 +17,8 @@ from redis.exceptions import ResponseError
 
 from outbox.adopt import Adopter
 from outbox.blind import BlindKeys
-from outbox.both import IN_BOTH, IN_JOURNAL, IN_QUEUE, BothStores
+from outbox.blobs import LARGE
+from outbox.both import ACCEPTED, BothStores
 from outbox.door import Door
 from outbox.entry import Entry, FirstUse, Submission
 from outbox.errors import IdempotencyConflict, TooLarge, Unavailable
@@ -120,11 +121,13 @@ class Acceptor:
         self._floors.demand()
         self.door.demand()
 
-    def mint(self, count: int, idempotency: Idempotency | None = None) -> tuple[str, ...]:
+    def mint(
+        self, count: int, idempotency: Idempotency | None = None, *, now: datetime | None = None
+    ) -> tuple[str, ...]:
         """Ids for `count` messages: derived from the idempotency key, or new."""
-        now = self._now()
+        now = now or self._now()
         if idempotency is None:
-            return tuple(new_id(now) for _ in range(count))
+            return tuple([new_id(now) for _ in range(count)])
         return derive_ids(self._secret, idempotency, day=day_of(now), count=count)
 
     async def recognise(self, idempotency: Idempotency) -> Accepted | None:
@@ -144,10 +147,11 @@ class Acceptor:
         when the key served another request.
         """
         self._floors.demand()
-        demand_size(sum(len(submission.content) for submission in submissions))
-        submissions = await self._inlet.large.named(submissions)
-        day = self._day_of(submissions, idempotency)
-        entry = Entry.of(submissions, idempotency, day=day, retention_ms=self._retention_ms)
+        size = sum([len(submission.content) for submission in submissions])
+        demand_size(size)
+        if size > LARGE:
+            submissions = await self._inlet.large.named(submissions)
+        entry = self._entry(submissions, idempotency) if idempotency else Entry.plain(submissions)
         if not self._both.takes(entry):
             return await asyncio.shield(self._keep(self._append(entry, idempotency)))
         if self._is_turn_of_the_journal():
@@ -155,13 +159,13 @@ class Acceptor:
         await self._both.append(entry)
         return Accepted(entry.ids)
 
-    def _day_of(self, submissions: Sequence[Submission], idempotency: Idempotency | None) -> int:
-        """The day that is in the ids: today, or yesterday when midnight passed since they were minted."""
-        today = day_of(self._now())
-        ids = tuple(submission.message.id for submission in submissions)
-        if idempotency and ids != derive_ids(self._secret, idempotency, day=today, count=len(ids)):
-            return today - 1
-        return today
+    def _entry(self, submissions: Sequence[Submission], idempotency: Idempotency) -> Entry:
+        """The entry under its key, with the day that is in its ids."""
+        day = day_of(self._now())
+        ids = tuple([submission.message.id for submission in submissions])
+        if ids != derive_ids(self._secret, idempotency, day=day, count=len(ids)):
+            day -= 1  # midnight passed since they were minted
+        return Entry.of(submissions, idempotency, day=day, retention_ms=self._retention_ms)
 
     async def note(self, kind: Literal["cancelled", "rescheduled"], message_id: str, **fields: Any) -> None:
         """Keep what a client changed in the queue: a rebuild (outbox/rebuild.py) finds it nowhere else at first."""
@@ -194,9 +198,9 @@ class Acceptor:
                 await self._journal.append(*record)
         except OSError as failure:  # TimeoutError is one
             log.error("accept.journal_failed", error=str(failure))
-            IN_QUEUE.inc(len(entry.ids))
+            ACCEPTED.by["queue"] += len(entry.ids)
         else:
-            IN_BOTH.inc(len(entry.ids))
+            ACCEPTED.by["both"] += len(entry.ids)
         return Accepted(entry.ids)
 
     def _is_turn_of_the_journal(self) -> bool:
@@ -231,7 +235,7 @@ class Acceptor:
         if use:
             use.durable = True
         self._reinjector.add(place)
-        IN_JOURNAL.inc(len(entry.ids))
+        ACCEPTED.by["journal"] += len(entry.ids)
         return Accepted(entry.ids)
 
     def _replay(self, first_use: FirstUse, idempotency: Idempotency) -> Accepted:

@@ -5,9 +5,8 @@ the journal (outbox/confirmed.py), and is put into the queue later (outbox/reinj
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
-from prometheus_client import Counter
 from redis.exceptions import ResponseError
 
 from outbox.confirmed import Confirmed
@@ -18,13 +17,18 @@ from outbox.journal import LARGE, PATIENCE, Journal, Place
 from outbox.reinject import Reinjector
 from runtime.batcher import Batcher
 from runtime.logs import get
+from runtime.tally import Tally
 
 log = get(__name__)
 
 _LANES = 2  # groups on their way at once: the next gathers meanwhile, and larger ones cost less
 
-ACCEPTED = Counter("nightmail_accepted_messages_total", "Messages accepted, by where they were durable", ["stores"])
-IN_BOTH, IN_QUEUE, IN_JOURNAL = map(ACCEPTED.labels, ("both", "queue", "journal"))
+ACCEPTED = Tally(
+    "nightmail_accepted_messages_total",
+    "Messages accepted, by where they were durable",
+    "stores",
+    ("both", "queue", "journal"),
+)
 
 
 class BothStores:
@@ -41,9 +45,9 @@ class BothStores:
         """Whether it may go this way. Only the queue can say whether a key is a repeat; large contents go before it."""
         return not (entry.key_hash or entry.large or entry.size > LARGE or self._inlet.is_open)
 
-    async def append(self, entry: Entry) -> None:
-        """Return once it is durable. Raises Unavailable. A caller that is cancelled does not stop it."""
-        await self._batcher.submit(entry)
+    def append(self, entry: Entry) -> Awaitable[None]:
+        """Wait until it is durable. Raises Unavailable. A caller that is cancelled does not stop it."""
+        return self._batcher.submit(entry)
 
     async def close(self) -> None:
         """After the last append: let those under way end."""
@@ -51,39 +55,43 @@ class BothStores:
         await self._confirmed.close()
 
     async def _append_all(self, entries: Sequence[Entry]) -> list[Unavailable | None]:
-        places: Sequence[Place | None]
-        try:
-            places, synced = self._journal.begin([entry.record(confirmed=False) for entry in entries])
-        except OSError as failure:
-            places, synced = [None] * len(entries), _failed(failure)
+        # The task begins in the next turn of the loop, when the queue's call has left: its way is the longer one.
+        recording = asyncio.create_task(self._record(entries))
         replies = await self._inlet.put_all(entries)
         in_queue = not any(isinstance(reply, Exception) for reply in replies)
-        try:
-            async with asyncio.timeout(PATIENCE if in_queue else None):  # a disk that hangs keeps nobody waiting
-                await asyncio.shield(synced)
-        except OSError as failure:  # TimeoutError is one
-            log.error("accept.journal_failed", error=str(failure))
-            places = [None] * len(entries)
+        places: Sequence[Place | None] = await self._places(recording, in_queue=in_queue) or [None] * len(entries)
         return [self._ended(*one) for one in zip(entries, replies, places, strict=True)]
+
+    async def _record(self, entries: Sequence[Entry]) -> Sequence[Place]:
+        """Where they lie in the journal, on the disk; nothing where they do not."""
+        try:
+            places, synced = self._journal.begin([entry.record(confirmed=False) for entry in entries])
+            await synced
+        except OSError as failure:
+            log.error("accept.journal_failed", error=str(failure))
+            return []
+        return places
+
+    async def _places(self, recording: "asyncio.Task[Sequence[Place]]", *, in_queue: bool) -> Sequence[Place]:
+        """What it gives; nothing where the queue has them and the disk hangs, which keeps nobody waiting."""
+        if not recording.done():
+            await asyncio.wait([recording], timeout=PATIENCE if in_queue else None)
+        if recording.done():
+            return recording.result()
+        log.error("accept.journal_failed", error="an fdatasync hangs")
+        return []
 
     def _ended(self, entry: Entry, reply: object, place: Place | None) -> Unavailable | None:
         """`place` is where it lies in the journal, on the disk."""
         if not isinstance(reply, Exception):
             self._confirmed.add(entry.ids)
-            (IN_BOTH if place else IN_QUEUE).inc(len(entry.ids))
+            ACCEPTED.by["both" if place else "queue"] += len(entry.ids)
         elif place:
             if isinstance(reply, ResponseError):  # it is well and refuses this one
                 log.warning("accept.queue_refused", error=str(reply)[:100])
             self._reinjector.add(place)
-            IN_JOURNAL.inc(len(entry.ids))
+            ACCEPTED.by["journal"] += len(entry.ids)
         else:
             log.error("accept.no_store", error=str(reply))
             return Unavailable("no store can take messages now")
         return None
-
-
-def _failed(failure: OSError) -> asyncio.Future[None]:
-    """The fdatasync of a write that failed."""
-    failed = asyncio.get_running_loop().create_future()
-    failed.set_exception(failure)
-    return failed

@@ -65,11 +65,13 @@ class Door:
         self._began_at = 0.0  # when the line was begun
         self._standing_until = 0.0
         self._letting_in = False
+        WORKING.set_function(lambda: self._working)
+        WAITING.set_function(lambda: len(self._line))
 
     @property
     def is_full(self) -> bool:
-        """Whether one more would be refused now."""
-        return len(self._line) >= self._most_waiting()
+        """Whether one more would be refused now; of an empty line nobody is."""
+        return bool(self._line) and len(self._line) >= self._most_waiting()
 
     def demand(self) -> None:
         """Return if one more may wait; raises Overloaded."""
@@ -87,13 +89,6 @@ class Door:
         async with self._huge:
             return await asyncio.to_thread(work)
 
-    async def __aenter__(self) -> None:
-        """`enter`, and `leave` at the end."""
-        await self.enter()
-
-    async def __aexit__(self, *_: object) -> None:
-        self.leave()
-
     async def enter(self) -> None:
         """Take a place to work in; each enter needs its `leave`.
 
@@ -101,7 +96,6 @@ class Door:
         """
         if self._working < self._places and not self._line:
             self._working += 1
-            WORKING.set(self._working)
             return
         self.demand()
         await self._stand_in_line()
@@ -109,15 +103,19 @@ class Door:
     def leave(self) -> None:
         """Give the place to whoever waits longest, or back."""
         self._working -= 1
-        WORKING.set(self._working)
-        self._let_in_soon()
+        if self._line:
+            self._let_in_soon()
+
+    __aenter__ = enter
+
+    async def __aexit__(self, *_: object) -> None:
+        self.leave()
 
     async def _stand_in_line(self) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if not self._line:
             self._began_at = self._clock()
         self._line.append(turn)
-        WAITING.set(len(self._line))
         try:
             async with asyncio.timeout(self._wait):
                 await turn
@@ -131,7 +129,7 @@ class Door:
             raise
 
     def _let_in_soon(self) -> None:
-        if self._line and not self._letting_in:
+        if not self._letting_in:
             self._letting_in = True
             asyncio.get_running_loop().call_soon(self._let_in)
 
@@ -144,19 +142,16 @@ class Door:
                 turn.set_result(None)
                 self._working += 1
                 let_in += 1
-        WORKING.set(self._working)
-        WAITING.set(len(self._line))
-        if self._working < self._places:
+        if self._line and self._working < self._places:
             self._let_in_soon()
 
     def _step_out(self, turn: asyncio.Future[None]) -> None:
         with suppress(ValueError):
             self._line.remove(turn)
-        WAITING.set(len(self._line))
 
     def _most_waiting(self) -> int:
         now = self._clock()
-        is_standing = bool(self._line) and now - self._began_at > _STANDING_SECONDS
+        is_standing = now - self._began_at > _STANDING_SECONDS
         return max(1, self._places // 4) if is_standing or now < self._standing_until else self._burst
 
     def _turn_away(self, why: str) -> NoReturn:

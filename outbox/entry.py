@@ -10,7 +10,7 @@ import orjson
 from outbox.ids import Idempotency
 from outbox.message import Message
 from outbox.packing import packed
-from outbox.queue import bucket_of
+from outbox.queue import FLOW_BUCKET_MS
 from outbox.records import Header
 from outbox.scripts import Argument
 from outbox.states import State
@@ -54,18 +54,16 @@ class Entry:
     """Messages accepted together, all or nothing, with the first use of an idempotency key if there was one."""
 
     submissions: tuple[Submission, ...]
+    ids: tuple[str, ...]  # of the messages, in order
     metas: tuple[bytes, ...]  # each message's JSON, made once for the queue, its event and the journal
+    size: int  # bytes of content that go to the queue, before they are packed
     key_hash: str = ""
     first_use: FirstUse | None = None
     retention_ms: int = 0
 
     @classmethod
-    def of(
-        cls, submissions: Sequence[Submission], idempotency: Idempotency | None, *, day: int, retention_ms: int
-    ) -> "Entry":
-        """The entry of a request."""
-        if idempotency is None:
-            return cls.plain(submissions)
+    def of(cls, submissions: Sequence[Submission], idempotency: Idempotency, *, day: int, retention_ms: int) -> "Entry":
+        """An entry under an idempotency key."""
         first_use = FirstUse(idempotency.fingerprint, day, len(submissions))
         return replace(
             cls.plain(submissions), key_hash=idempotency.hash(), first_use=first_use, retention_ms=retention_ms
@@ -74,30 +72,25 @@ class Entry:
     @classmethod
     def plain(cls, submissions: Sequence[Submission]) -> "Entry":
         """An entry without an idempotency key."""
-        return cls(tuple(submissions), tuple(s.message.to_json() for s in submissions))
-
-    @property
-    def size(self) -> int:
-        """Bytes of content that go to the queue, before they are packed."""
-        return sum(len(s.content) for s in self.submissions if not s.message.blob)
+        return cls(
+            submissions=tuple(submissions),
+            ids=tuple([s.message.id for s in submissions]),
+            metas=tuple([s.message.to_json() for s in submissions]),
+            size=sum([len(s.content) for s in submissions if not s.message.blob]),
+        )
 
     @property
     def large(self) -> list[Submission]:
         """The submissions whose contents must lie beside the queue before it may know of them."""
         return [s for s in self.submissions if s.message.blob]
 
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """The message ids, in order."""
-        return tuple(s.message.id for s in self.submissions)
-
     def arguments(self, now: datetime) -> list[Argument]:
         """What accept.lua is told of it."""
-        value = self.first_use.encode() if self.first_use else ""
-        flat: list[Argument] = [to_ms(now), bucket_of(now), self.key_hash, value, self.retention_ms or 1]
+        at, value = to_ms(now), self.first_use.encode() if self.first_use else ""
+        flat: list[Argument] = [at, at // FLOW_BUCKET_MS, self.key_hash, value, self.retention_ms or 1]
         flat.append(len(self.submissions))
         for submission, meta in zip(self.submissions, self.metas, strict=True):
-            flat += _message_arguments(submission, meta, now)
+            flat += _message_arguments(submission, meta, at)
         return flat
 
     def record(self, *, confirmed: bool) -> tuple[Header, bytes]:
@@ -105,15 +98,16 @@ class Entry:
 
         Of others a mark will tell it (outbox/confirmed.py).
         """
+        contents = [s.content for s in self.submissions]
         header: dict[str, Any] = {
             "kind": "accepted",
             "confirmed": confirmed,
-            "messages": [orjson.Fragment(meta) for meta in self.metas],
-            "sizes": [len(s.content) for s in self.submissions],
+            "messages": list(map(orjson.Fragment, self.metas)),
+            "sizes": list(map(len, contents)),
         }
         if self.first_use:
             header |= {"key_hash": self.key_hash, "first_use": self.first_use.encode(), "ms": self.retention_ms}
-        return header, b"".join(s.content for s in self.submissions)
+        return header, b"".join(contents)
 
     @classmethod
     def from_record(cls, header: Header, blob: bytes) -> "Entry":
@@ -131,11 +125,10 @@ class Entry:
         )
 
 
-def _message_arguments(submission: Submission, meta: bytes, now: datetime) -> list[Argument]:
+def _message_arguments(submission: Submission, meta: bytes, now: int) -> list[Argument]:
     message = submission.message
-    waits = message.scheduled_at is not None and message.scheduled_at > now
-    due = to_ms(message.scheduled_at) if waits and message.scheduled_at else to_ms(now)
-    state = State.SCHEDULED if waits else State.QUEUED
+    due = max(now, to_ms(message.scheduled_at)) if message.scheduled_at else now
+    state = State.SCHEDULED if due > now else State.QUEUED
     deliveries = message.deliveries()
     flat: list[Argument] = [message.id, meta, submission.queued, state, to_ms(message.created_at), len(deliveries)]
     for delivery in deliveries:

@@ -68,6 +68,7 @@ class Memory:
         self._settings = settings
         self._folder = settings.data_dir / "queue"
         self._file = self._folder / f"{settings.queue_prefix}.json"
+        self._path = str(self._file)
         self._prefix = f"{{{settings.queue_prefix}}}"
         self._read_at: tuple[int, int] | None = None  # inode and time of change of what was read
         self._remembered: Remembered | None = None
@@ -83,7 +84,7 @@ class Memory:
     def _read(self) -> Remembered | None:
         """What is written. A stat, where nothing changed."""
         try:
-            status = self._file.stat()
+            status = os.stat(self._path)  # noqa: PTH116  (a Path takes longer than the system does)
             if self._read_at != (status.st_ino, status.st_mtime_ns):
                 self._remembered = Remembered(**orjson.loads(self._file.read_bytes()))
                 self._read_at = (status.st_ino, status.st_mtime_ns)

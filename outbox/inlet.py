@@ -123,12 +123,12 @@ class Inlet:
         except StoreError as failure:
             self._trip(failure)
             raise Unconfirmed from failure
-        return [self._unless_ill(reply) for reply in replies]
+        return [self._judged(reply) if isinstance(reply, Exception) else reply for reply in replies]
 
-    def _unless_ill(self, reply: Any) -> Any:
-        if not passes(reply):
-            return reply
-        self._trip(reply)
+    def _judged(self, refusal: Exception) -> Exception:
+        if not passes(refusal):
+            return refusal
+        self._trip(refusal)
         return Unconfirmed()
 
     def _trip(self, failure: BaseException) -> None:

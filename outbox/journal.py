@@ -11,12 +11,12 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate, count
 from pathlib import Path
 
+from outbox.flusher import Flusher
 from outbox.records import Damaged, Header, decode, encode, front
 from runtime.logs import get
 
@@ -49,7 +49,7 @@ class Journal:
         self._unsynced: list[bytes] = []
         self._waiting: list[asyncio.Future[None]] = []
         self._syncing: asyncio.Task[None] | None = None
-        self._disk = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._flusher = Flusher("journal")
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -144,21 +144,20 @@ class Journal:
         """Finish what is under way and give the folder back."""
         while self._syncing is not None:
             await asyncio.wait([self._syncing])
-        self._disk.shutdown()
+        self._flusher.stop()
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
         os.close(self._lock)
 
     async def _sync_all(self) -> None:
-        loop = asyncio.get_running_loop()
         while self._waiting:
             waiting, self._waiting = self._waiting, []
             records, self._unsynced = self._unsynced, []
             error: OSError | None = None
             self._asked_at = time.monotonic()
             try:
-                await loop.run_in_executor(self._disk, _sync, os.dup(self._fd))
+                await self._flusher.flush(os.dup(self._fd))  # closing the segment meanwhile cannot misdirect it
             except OSError as failure:
                 error = self._rescue(records, failure)
             self._worked, self._asked_at = error is None, None
@@ -225,14 +224,6 @@ def _write_whole(handle: int, header: Header, blob: bytes) -> None:
             while view:
                 view = view[stream.write(view) :]
         os.fdatasync(handle)
-
-
-def _sync(handle: int) -> None:
-    """Fdatasync a duplicate of the segment's handle, so that closing the segment meanwhile cannot misdirect it."""
-    try:
-        os.fdatasync(handle)
-    finally:
-        os.close(handle)
 
 
 def read_segment(segment: Path) -> Iterator[tuple[Place, Header, bytes]]:

@@ -30,9 +30,15 @@ class Lines:
         try:
             async with asyncio.timeout(self._timeout):
                 line.socket_timeout = None  # the time of the whole exchange is kept here
-                await self._pool.ensure_connection(line)
+                if not line.is_connected or await line.can_read():  # it was closed, or cannot be trusted
+                    await self._pool.ensure_connection(line)
                 await line.send_packed_command(octets, check_health=False)
-                answers = [await _reply(line) for _ in range(replies)]
+                answers = []
+                for _ in range(replies):
+                    try:
+                        answers.append(await line.read_response(disconnect_on_error=False))
+                    except ResponseError as refusal:
+                        answers.append(told(refusal))
         except BaseException:
             line.socket_timeout = self._timeout
             await line.disconnect(nowait=True)
@@ -40,13 +46,6 @@ class Lines:
             raise
         self._idle.append(line)
         return answers
-
-
-async def _reply(line: Connection) -> Any:
-    try:
-        return await line.read_response(disconnect_on_error=False)
-    except ResponseError as refusal:
-        return told(refusal)
 
 
 def told(refusal: ResponseError) -> ResponseError:

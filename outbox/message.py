@@ -70,7 +70,7 @@ class Message:
         lanes: dict[str, list[int]] = {}
         for index, recipient in enumerate(self.recipients):
             lanes.setdefault(recipient.domain, []).append(index)
-        return tuple(Delivery(k, lane, tuple(members)) for k, (lane, members) in enumerate(lanes.items()))
+        return tuple([Delivery(k, lane, tuple(members)) for k, (lane, members) in enumerate(lanes.items())])
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form: instants as milliseconds, recipients as [address, kind]."""

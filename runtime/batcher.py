@@ -32,14 +32,14 @@ class Batcher(Generic[Item]):
         self._waiting: list[tuple[Item, asyncio.Future[Any]]] = []
         self._running: set[asyncio.Task[None]] = set()
 
-    async def submit(self, item: Item) -> Any:
-        """The reply to this item."""
-        reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    def submit(self, item: Item) -> asyncio.Future[Any]:
+        """The reply to this item, to be awaited."""
+        loop = asyncio.get_running_loop()
+        reply: asyncio.Future[Any] = loop.create_future()
         self._waiting.append((item, reply))
         if len(self._running) < self._lanes:
-            task = asyncio.create_task(self._run())
-            self._running.add(task)
-        return await reply
+            self._running.add(loop.create_task(self._run()))
+        return reply
 
     def fail_waiting(self, error: Exception) -> None:
         """Answer all that is not yet on its way with this error."""

@@ -106,8 +106,8 @@ class _Facts:
             return
         if not self._is_wanted:
             return
-        at = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-        self._lines.append(orjson.dumps({**fields, "event": event, **self._bound, "level": "info", "timestamp": at}))
+        line = {**fields, "event": event, **self._bound, "level": "info", "timestamp": datetime.now(UTC)}
+        self._lines.append(orjson.dumps(line, option=orjson.OPT_UTC_Z))
         if len(self._lines) == 1:
             asyncio.get_running_loop().call_soon(self._write)
 

@@ -81,7 +81,7 @@ class Connection(asyncio.Protocol):
     def stop(self) -> None:
         """Say 421 now if the client is not in the middle of a message, else after it."""
         self._is_stopping = True
-        if self.phase in {Phase.TALKING, Phase.UPGRADING}:
+        if self.phase in (Phase.TALKING, Phase.UPGRADING):
             self._leave(SHUTTING_DOWN)
 
     # What the transport calls
@@ -151,16 +151,13 @@ class Connection(asyncio.Protocol):
 
     def _proceed(self) -> None:
         """Obey all that has come, until the client must say more or must wait for us."""
-        try:
-            while self._heard and self._is_listening() and self._obey_next():
-                pass
-            if self._is_stopping and self.phase is Phase.TALKING:
-                raise Goodbye.of(SHUTTING_DOWN)
-        except Goodbye as goodbye:
-            self._leave(goodbye.reply)
-            return
+        while self._heard and self._is_listening() and self._obey_next():
+            pass
+        if self._is_stopping and self.phase is Phase.TALKING:
+            self._leave(SHUTTING_DOWN)
         self._flush()
-        self._regulate()
+        if self._is_reading is (len(self._heard) > _MOST_AHEAD):
+            self._regulate()
         if self._has_all and self._is_listening():
             self._close()
 
@@ -176,25 +173,16 @@ class Connection(asyncio.Protocol):
             if self._content is not None:
                 self._heard_at = self.loop.time()
                 return self._gather(self._content)
-            line = self._next_line()
-            if line is None:
+            line, end, rest = self._heard.partition(b"\n")
+            if len(line) > MAX_AUTH_LINE + 1:
+                raise Goodbye.of(LINE_TOO_LONG)
+            if not end:
                 return False
-            self._heard_at = self.loop.time()
-            self._obey(line)
-        except Goodbye:
-            raise
+            self._heard, self._heard_at = rest, self.loop.time()
+            self._obey(line.rstrip(b"\r\n"))
         except Exception as failure:  # noqa: BLE001  (the edge: a fault of ours is temporary for the client)
             self._answer(failure)
         return True
-
-    def _next_line(self) -> bytes | None:
-        end = self._heard.find(b"\n")
-        if (len(self._heard) if end < 0 else end) > MAX_AUTH_LINE + 1:
-            raise Goodbye.of(LINE_TOO_LONG)
-        if end < 0:
-            return None
-        line, self._heard = self._heard[:end], self._heard[end + 1 :]
-        return line.rstrip(b"\r\n")
 
     def _obey(self, line: bytes) -> None:
         if self._dialogue is not None:
@@ -214,14 +202,20 @@ class Connection(asyncio.Protocol):
         verb(self, text)
 
     def _answer(self, failure: Exception) -> None:
-        """A refusal is said; a fault of ours is temporary, and nothing of our insides is told."""
+        """A refusal is said, a goodbye last; a fault of ours is temporary, and nothing of our insides is told."""
         if not isinstance(failure, Refused):
             log.error("submission.failed", peer=self.peer, exc_info=failure)
             self.reset()
             failure = Refused.of(FAULT)
+        if isinstance(failure, Goodbye):
+            self._leave(failure.reply)
+            return
         self.push(str(failure.reply))
         if failure.reply.is_permanent:
-            self.errors.error()
+            try:
+                self.errors.error()
+            except Goodbye as goodbye:
+                self._leave(goodbye.reply)
 
     def reset(self) -> None:
         """Forget the transaction, if there is one. For a subclass to say."""
@@ -279,9 +273,9 @@ class Connection(asyncio.Protocol):
 
     async def _finish(self, work: Coroutine[Any, Any, None]) -> None:
         try:
-            await self._answered(work)
-        except Goodbye as goodbye:
-            self._leave(goodbye.reply)
+            await work
+        except Exception as failure:  # noqa: BLE001  (the edge, as in `_obey_next`)
+            self._answer(failure)
         self._work = None
         self._heard_at = self.loop.time()  # the client could only wait
         if self.transport is None:
@@ -289,14 +283,6 @@ class Connection(asyncio.Protocol):
         elif self.phase is not Phase.CLOSING:
             self.phase = Phase.TALKING
             self._proceed()
-
-    async def _answered(self, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        except Goodbye:
-            raise
-        except Exception as failure:  # noqa: BLE001  (the edge, as in `_obey_next`)
-            self._answer(failure)
 
     async def upgrade(self) -> None:
         """Begin TLS. What came in the clear is dropped: it could be anyone's (RFC 3207 section 4.2).
@@ -325,24 +311,19 @@ class Connection(asyncio.Protocol):
 
     def _flush(self) -> None:
         if self._replies and self.transport is not None:
-            self.transport.write(self._take_replies())
-
-    def _take_replies(self) -> bytes:
-        self._replies.append("")
-        replies = "\r\n".join(self._replies).encode()
-        self._replies.clear()
-        return replies
+            self._replies.append("")
+            self.transport.write("\r\n".join(self._replies).encode())
+            self._replies.clear()
 
     def _regulate(self) -> None:
-        """Stop reading while the client is too far ahead of us."""
-        if self.transport is None or self.phase in {Phase.UPGRADING, Phase.CLOSING}:
+        """Stop reading while the client is too far ahead of us, or read on."""
+        if self.transport is None or self.phase in (Phase.UPGRADING, Phase.CLOSING):
             return
-        is_ahead = len(self._heard) > _MOST_AHEAD
-        if is_ahead and self._is_reading:
+        if self._is_reading:
             self.transport.pause_reading()
-        elif not is_ahead and not self._is_reading:
+        else:
             self.transport.resume_reading()
-        self._is_reading = not is_ahead
+        self._is_reading = not self._is_reading
 
     def _leave(self, last: Reply) -> None:
         """Say a last reply, if it can be said, and close."""

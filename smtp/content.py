@@ -7,10 +7,11 @@ is added: the client's network is nobody's business.
 
 import hashlib
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import format_datetime
-from typing import NamedTuple
+from functools import lru_cache
 
 from outbox.message import Message, Recipient
 from smtp.display import mailboxes, shown, unfolded
@@ -41,12 +42,8 @@ class Envelope:
     smtputf8: bool = False
 
 
-class Field(NamedTuple):
-    """One header field: lower-case name, raw value, and its octets."""
-
-    name: bytes
-    value: bytes
-    octets: bytes
+Field = tuple[bytes, bytes, bytes]
+"""One header field: lower-case name, raw value, and its octets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,33 +52,35 @@ class Draft:
 
     content: bytes
     body_at: int  # where the header ends and the empty line begins
-    fields: tuple[Field, ...]
+    fields: Sequence[Field]
+    values: Mapping[bytes, Sequence[bytes]]  # the raw values by name, in order
     is_intact: bool  # no field was taken out
     from_domains: tuple[str, ...]
     idempotency_key: str
 
-    def value(self, name: bytes) -> bytes | None:
-        """The raw value of the first field of that name."""
-        return next((field.value for field in self.fields if field.name == name), None)
-
-    def values(self, name: bytes) -> str:
-        """The unfolded values of all fields of that name, as one list."""
-        return ", ".join(unfolded(field.value) for field in self.fields if field.name == name)
+    def text(self, name: bytes) -> str:
+        """The unfolded value of the first field of that name; empty where there is none."""
+        values = self.values.get(name)
+        return unfolded(values[0]) if values else ""
 
 
 def read(content: bytes) -> Draft:
     """Read the header of canonical `content`; raises Refused when it is not a message we may send on."""
     body_at = _header_end(content)
     fields = _fields(content, body_at)
-    _check_single(fields)
-    kept = tuple(field for field in fields if field.name not in _REMOVED)
+    values: dict[bytes, list[bytes]] = {}
+    for name, value, _ in fields:
+        values.setdefault(name, []).append(value)
+    _check_single(values)
+    is_intact = _REMOVED.isdisjoint(values)
     return Draft(
         content=content,
         body_at=body_at,
-        fields=kept,
-        is_intact=len(kept) == len(fields),
-        from_domains=_from_domains(fields),
-        idempotency_key=_idempotency_key(fields),
+        fields=fields if is_intact else [field for field in fields if field[0] not in _REMOVED],
+        values=values,
+        is_intact=is_intact,
+        from_domains=_from_domains(values[b"from"][0]),
+        idempotency_key=_idempotency_key(values[_KEY][0]) if _KEY in values else "",
     )
 
 
@@ -104,25 +103,23 @@ def _fields(content: bytes, header_end: int) -> list[Field]:
             raise Refused(550, "5.6.0", "Malformed header line (RFC 5322 section 2.2)")
         if len(fields) == MAX_FIELDS:
             raise Refused(554, "5.6.0", f"More than {MAX_FIELDS} header fields")
-        fields.append(Field(found[1].lower(), found[2], found[0]))
+        name, value = found.groups()
+        fields.append((name.lower(), value, found[0]))
         at = found.end()
     return fields
 
 
-def _check_single(fields: list[Field]) -> None:
+def _check_single(values: Mapping[bytes, Sequence[bytes]]) -> None:
     """RFC 5322 section 3.6: two From fields are how a reader is shown another sender than the one that was checked."""
-    seen: set[bytes] = set()
-    for field in fields:
-        if field.name in _SINGLE and field.name in seen:
-            raise Refused(550, "5.6.0", f"More than one {_SINGLE[field.name]} header")
-        seen.add(field.name)
-    if b"from" not in seen:
+    for name, title in _SINGLE.items():
+        if len(values.get(name, ())) > 1:
+            raise Refused(550, "5.6.0", f"More than one {title} header")
+    if b"from" not in values:
         raise Refused(550, "5.6.0", "No From header")
 
 
-def _from_domains(fields: list[Field]) -> tuple[str, ...]:
-    value = next(unfolded(field.value) for field in fields if field.name == b"from")
-    members = mailboxes(value, most=MAX_FROM + 1)
+def _from_domains(value: bytes) -> tuple[str, ...]:
+    members = mailboxes(unfolded(value), most=MAX_FROM + 1)
     try:
         domains = [domain_of(mailbox.address) for mailbox in members]
     except ValueError:
@@ -132,11 +129,8 @@ def _from_domains(fields: list[Field]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(domains))
 
 
-def _idempotency_key(fields: list[Field]) -> str:
-    raw = next((field.value for field in fields if field.name == _KEY), None)
-    if raw is None:
-        return ""
-    key = shown(unfolded(raw))
+def _idempotency_key(value: bytes) -> str:
+    key = shown(unfolded(value))
     if not 1 <= len(key) <= MAX_IDEMPOTENCY_KEY:
         raise Refused(550, "5.6.0", f"Resend-Idempotency-Key takes 1 to {MAX_IDEMPOTENCY_KEY} characters")
     return key
@@ -147,9 +141,9 @@ def fingerprint(envelope: Envelope, draft: Draft) -> str:
     digest = hashlib.sha256()
     for address in (envelope.reverse_path, *envelope.recipients):
         digest.update(address.encode() + b"\0")
-    for field in draft.fields:
-        if field.name not in _UNSTABLE:
-            digest.update(field.octets)
+    for name, _, octets in draft.fields:
+        if name not in _UNSTABLE:
+            digest.update(octets)
     digest.update(memoryview(draft.content)[draft.body_at :])
     return digest.hexdigest()
 
@@ -160,19 +154,18 @@ def compose(
     """The message and the content to be sent."""
     added, header_id = _additions(draft, now=now, made_id=f"<{message_id}@{hostname}>")
     content = _content(draft, added)
-    sender = draft.value(b"from") or b""
     message = Message(
         id=message_id,
         created_at=now,
         via="smtp",
         key_id=key_id,
         reverse_path=envelope.reverse_path,
-        recipients=tuple(Recipient(address, "envelope") for address in envelope.recipients),
-        sender=shown(unfolded(sender)),
+        recipients=tuple([Recipient(address, "envelope") for address in envelope.recipients]),
+        sender=shown(draft.text(b"from")),
         to=_shown_list(draft, b"to"),
         cc=_shown_list(draft, b"cc"),
         reply_to=_shown_list(draft, b"reply-to"),
-        subject=shown(unfolded(draft.value(b"subject") or b"")),
+        subject=shown(draft.text(b"subject")),
         message_id_header=header_id,
         from_domain=draft.from_domains[0],
         size=len(content),
@@ -183,27 +176,36 @@ def compose(
 
 def _additions(draft: Draft, *, now: datetime, made_id: str) -> tuple[bytes, str]:
     """The lines to put in front, and the Message-ID in force."""
-    added = b""
-    header_id = draft.value(b"message-id")
-    if header_id is None:
-        added += f"Message-ID: {made_id}\r\n".encode()
-    if draft.value(b"date") is None:
-        added += f"Date: {format_datetime(now)}\r\n".encode()
-    return added, made_id if header_id is None else unfolded(header_id)
+    header_id, added = draft.text(b"message-id"), b""
+    if b"message-id" not in draft.values:
+        header_id, added = made_id, f"Message-ID: {made_id}\r\n".encode()
+    if b"date" not in draft.values:
+        added += _date_line(now.replace(microsecond=0))
+    return added, header_id
+
+
+@lru_cache(maxsize=1)
+def _date_line(second: datetime) -> bytes:
+    """It costs more than the rest of a header, and serves all messages of its second."""
+    return f"Date: {format_datetime(second)}\r\n".encode()
 
 
 def _content(draft: Draft, added: bytes) -> bytes:
     if draft.is_intact:
         return added + draft.content if added else draft.content
-    kept = (field.octets for field in draft.fields)
+    kept = [octets for _, _, octets in draft.fields]
     return b"".join([added, *kept, memoryview(draft.content)[draft.body_at :]])
 
 
 def _shown_list(draft: Draft, name: bytes) -> tuple[str, ...]:
-    return tuple(mailbox.text for mailbox in mailboxes(draft.values(name), most=MAX_SHOWN))
+    values = draft.values.get(name)
+    if not values:
+        return ()
+    members = mailboxes(", ".join(map(unfolded, values)), most=MAX_SHOWN)
+    return tuple([mailbox.text for mailbox in members])
 
 
 def _needs_smtputf8(draft: Draft, envelope: Envelope) -> bool:
     """Whether what the client asked SMTPUTF8 for is really there; if not, any next hop will do."""
     addresses = (envelope.reverse_path, *envelope.recipients)
-    return not (all(map(str.isascii, addresses)) and all(field.octets.isascii() for field in draft.fields))
+    return not (all(map(str.isascii, addresses)) and all(octets.isascii() for _, _, octets in draft.fields))

@@ -8,11 +8,11 @@ setting turned into CRLF, after which the next hop gets them dot-stuffed like an
 import re
 from typing import Literal
 
-from smtp.limits import Lease
+from outbox.door import Octets
 from smtp.replies import Goodbye, Refused, Reply, too_large
 
 _END = b"\r\n.\r\n"
-_FREE = 32_768  # octets of a message that need no lease: connections are counted, and most mail is small
+_FREE = 32_768  # octets of a message that are not counted: connections are, and most mail is small
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 
 # RFC 5321 section 4.5.3.1.6 has 998 octets, and says that implementations should take more where they can. Mail
@@ -27,14 +27,15 @@ class Content:
     """Gathers octets up to the final dot, at most `most` of them once their dots are unstuffed.
 
     What is too large is taken to its end and dropped, so that the client hears why; one that goes on for as long again
-    is cut off. It keeps its lease of the memory until `release`.
+    is cut off. What it takes of the memory it keeps until `release`.
     """
 
-    def __init__(self, *, most: int, lease: Lease) -> None:
+    def __init__(self, *, most: int, memory: Octets) -> None:
         self._most = most
         self._wire_most = most + most // 3 + len(_END)  # a stuffed line of three octets travels as four
-        self._lease = lease
-        self._leased = _FREE
+        self._unjudged = min(_FREE, self._wire_most)
+        self._memory = memory
+        self._taken = 0
         self._pieces: list[bytes] = []
         self.size = 0  # octets that came
         self._last = b"\r\n"  # the end of what came: the CRLF of the DATA line begins the end of an empty content
@@ -56,7 +57,7 @@ class Content:
 
     def _gather(self, piece: bytes) -> None:
         self.size += len(piece)
-        if self._refusal is None:
+        if self._refusal is None and self.size > self._unjudged:
             self._refusal = self._judged()
         if self._refusal is None:
             self._pieces.append(self._unstuffed(piece))
@@ -73,10 +74,10 @@ class Content:
     def _judged(self) -> Reply | None:
         if self.size > self._wire_most:
             return too_large(self._most)
-        if self.size > self._leased:
-            if not self._lease.take(self.size - self._leased):
+        if (more := self.size - _FREE - self._taken) > 0:
+            if not self._memory.take(more):
                 return Reply(452, "4.3.1", "No room for a message of this size now")
-            self._leased = self.size
+            self._taken += more
         return None
 
     def octets(self) -> bytes:
@@ -92,7 +93,9 @@ class Content:
     def release(self) -> None:
         """Give the memory back. Again and again does nothing."""
         self._pieces.clear()
-        self._lease.release()
+        if self._taken:
+            self._memory.give_back(self._taken)
+            self._taken = 0
 
 
 def canonical(content: bytes, *, bare: Literal["refuse", "normalise"], most: int) -> bytes:
@@ -102,7 +105,7 @@ def canonical(content: bytes, *, bare: Literal["refuse", "normalise"], most: int
     """
     if b"\0" in content:
         raise Refused(550, "5.6.11", "NUL in content (RFC 5321 section 4.5.2)")
-    if any(_has_bare(content, start) for start in range(0, len(content), _WINDOW)):
+    if _has_bare(content):
         if bare == "refuse":
             raise Refused(550, "5.6.11", "Bare CR or LF in content (RFC 5321 section 2.3.8)")
         content = _LINE_END.sub(b"\r\n", content)
@@ -113,14 +116,17 @@ def canonical(content: bytes, *, bare: Literal["refuse", "normalise"], most: int
     return content
 
 
-def _has_bare(content: bytes, start: int) -> bool:
-    """Whether a CR or LF in the window from `start` on stands alone. A pair belongs to the window that it begins in."""
-    end = start + _WINDOW
-    lone_start = start > 0 and content[start - 1 : start + 1] == b"\r\n"  # its LF, and the pair, were counted before
-    pairs = content.count(b"\r\n", start, end + 1)
-    ends_within = content[end - 1 : end + 1] == b"\r\n"  # its LF is in the next window
-    feeds = content.count(b"\n", start, end) - lone_start + ends_within
-    return feeds != pairs or content.count(b"\r", start, end) != pairs
+def _has_bare(content: bytes) -> bool:
+    """Whether a CR or LF stands alone. Looks through a window at a time, which ends behind a pair that it begins."""
+    start = 0
+    while start < len(content):
+        end = start + _WINDOW
+        end += content[end - 1 : end + 1] == b"\r\n"
+        lines = content[start:end].replace(b"\r\n", b"")
+        if b"\r" in lines or b"\n" in lines:
+            return True
+        start = end
+    return False
 
 
 def _has_long_line(content: bytes) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import partial
 
-from outbox.accept import Acceptor, Idempotency, Submission
+from outbox.accept import Accepted, Acceptor, Idempotency, Submission
 from outbox.blobs import LARGE
 from outbox.domains import is_reserved
 from outbox.errors import Full, IdempotencyConflict, KeyUnknown, Overloaded, Unavailable
@@ -18,15 +18,13 @@ from runtime import clock
 from runtime.logs import fact, get
 from runtime.settings import Settings
 from smtp import content
-from smtp.content import Draft, Envelope
+from smtp.content import Envelope
 from smtp.data import canonical
 from smtp.metrics import MESSAGES
 from smtp.paths import domain_of
 from smtp.replies import BUSY, FAULT, NO_ROOM, Refused, Reply
 
 log = get(__name__)
-
-_ACCEPTED = MESSAGES.labels("250")
 
 
 class Intake:
@@ -80,7 +78,7 @@ class Intake:
     async def take(self, envelope: Envelope, wire: bytes, key: ApiKey, *, peer: str) -> str:
         """Check, make durable, and answer the message's id; raises Refused. Leaves one log line either way."""
         try:
-            message_id, replayed = await self._take_in_turn(envelope, wire, key)
+            accepted = await self._take(envelope, wire, key)
         except Refused as refusal:
             note_refusal(refusal.reply, peer=peer, key_id=key.id)
             raise
@@ -88,7 +86,8 @@ class Intake:
             log.error("submission.failed", peer=peer, key_id=key.id, exc_info=fault)
             note_refusal(FAULT, peer=peer, key_id=key.id)
             raise Refused.of(FAULT) from fault
-        _ACCEPTED.inc()
+        MESSAGES.by["250"] += 1
+        (message_id,) = accepted.ids
         fact(
             "submission.accepted",
             id=message_id,
@@ -96,28 +95,24 @@ class Intake:
             peer=peer,
             size=len(wire),
             recipients=len(envelope.recipients),
-            replayed=replayed,
+            replayed=accepted.replayed,
         )
         return message_id
 
-    async def _take_in_turn(self, envelope: Envelope, wire: bytes, key: ApiKey) -> tuple[str, bool]:
+    async def _take(self, envelope: Envelope, wire: bytes, key: ApiKey) -> Accepted:
+        door = self._acceptor.door
         try:
-            async with self._acceptor.door:
-                return await self._take(envelope, wire, key)
+            async with door:
+                if len(wire) > LARGE:
+                    compose = partial(self._compose, envelope, wire, key)
+                    submission, idempotency = await door.in_thread(compose, len(wire))
+                else:
+                    submission, idempotency = self._compose(envelope, wire, key)
+                return await self._acceptor.accept([submission], idempotency)
         except (Full, Overloaded) as refusal:
             raise _refused(refusal) from None
-
-    async def _take(self, envelope: Envelope, wire: bytes, key: ApiKey) -> tuple[str, bool]:
-        if len(wire) > LARGE:
-            compose = partial(self._compose, envelope, wire, key)
-            submission, idempotency = await self._acceptor.door.in_thread(compose, len(wire))
-        else:
-            submission, idempotency = self._compose(envelope, wire, key)
-        try:
-            accepted = await self._acceptor.accept([submission], idempotency)
         except IdempotencyConflict:
             raise Refused(550, "5.7.0", "Resend-Idempotency-Key was used for another message") from None
-        return accepted.ids[0], accepted.replayed
 
     def _compose(self, envelope: Envelope, wire: bytes, key: ApiKey) -> tuple[Submission, Idempotency | None]:
         """Everything that is said against a message is said here, as Refused. Needs no store."""
@@ -125,14 +120,16 @@ class Intake:
         draft = content.read(canonical(wire, bare=self._settings.smtp_bare_newline, most=most))
         self._check_senders(draft.from_domains, key)
         self._check_recipients(envelope.recipients)
-        idempotency = _idempotency(envelope, draft)
-        (message_id,) = self._acceptor.mint(1, idempotency)
+        idempotency, now = None, self._now()
+        if draft.idempotency_key:
+            idempotency = Idempotency("SMTP", draft.idempotency_key, content.fingerprint(envelope, draft))
+        (message_id,) = self._acceptor.mint(1, idempotency, now=now)
         message, octets = content.compose(
             draft,
             envelope,
             message_id=message_id,
             key_id=key.id,
-            now=self._now(),
+            now=now,
             hostname=self._settings.smtp_hostname,
         )
         return Submission(message, octets), idempotency
@@ -163,11 +160,5 @@ def _refused(refusal: Unavailable) -> Refused:
 
 def note_refusal(reply: Reply, *, peer: str, key_id: str) -> None:
     """The log line and the count of a message that was not taken at its final dot."""
-    MESSAGES.labels(str(reply.code)).inc()
+    MESSAGES.by[str(reply.code)] += 1
     log.info("submission.refused", peer=peer, key_id=key_id, reply=str(reply))
-
-
-def _idempotency(envelope: Envelope, draft: Draft) -> Idempotency | None:
-    if not draft.idempotency_key:
-        return None
-    return Idempotency("SMTP", draft.idempotency_key, content.fingerprint(envelope, draft))

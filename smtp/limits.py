@@ -10,7 +10,7 @@ MAX_COMMANDS = 300  # commands without an accepted message between, beside those
 MAX_SURPLUS = 1_000  # recipients without an accepted message between, beyond the most of a message
 MAX_COMMAND_LINE = 2_000  # octets; RFC 5321 section 4.5.3.1.4 asks for 512, parameters and UTF-8 paths add to it
 MAX_AUTH_LINE = 12_288  # octets of a base64 line: RFC 4954 section 4
-MEMORY_MESSAGES = 8  # largest messages that may be in memory at once, see Memory
+MEMORY_MESSAGES = 8  # largest messages in memory at once, over all sessions: a thousand of 40 MB cannot be held
 
 
 class Connections:
@@ -79,38 +79,3 @@ class Errors:
         self._errors += 1
         if self._errors >= MAX_ERRORS:
             raise Goodbye(421, "4.7.0", "Too many errors")
-
-
-class Memory:
-    """Octets of large messages on their way in, over all sessions: a thousand sessions of 40 MB each cannot be held."""
-
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self.used = 0
-
-    def lease(self) -> "Lease":
-        """Room for one message, which gives it back by `release`."""
-        return Lease(self)
-
-
-class Lease:
-    """What one message takes of the memory."""
-
-    __slots__ = ("_memory", "_taken")
-
-    def __init__(self, memory: Memory) -> None:
-        self._memory = memory
-        self._taken = 0
-
-    def take(self, octets: int) -> bool:
-        """Take `octets` more; False when they are not there."""
-        if self._memory.used + octets > self._memory.most:
-            return False
-        self._memory.used += octets
-        self._taken += octets
-        return True
-
-    def release(self) -> None:
-        """Give all of it back."""
-        self._memory.used -= self._taken
-        self._taken = 0

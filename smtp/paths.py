@@ -52,7 +52,7 @@ def parse_mail(argument: str) -> MailArgument:
 def parse_rcpt(argument: str, *, smtputf8: bool) -> str:
     """Read what follows RCPT: the forward-path; raises Refused."""
     address, rest = _path(argument, "TO:", null=False)
-    if _parameters(rest):
+    if rest and _parameters(rest):
         raise Refused(555, "5.5.4", "Parameter not implemented")
     _check_ascii(address, allowed=smtputf8)
     return address
@@ -96,17 +96,13 @@ def _path(argument: str, keyword: str, *, null: bool) -> tuple[str, str]:
     found = _PATH.match(argument, len(keyword))
     if not found:
         raise Refused(553, "5.1.3", "Not a mailbox in angle brackets")
-    _check_lengths(found)
-    return found["address"], argument[found.end() :]
-
-
-def _check_lengths(found: re.Match[str]) -> None:
     try:
         a_label(found["domain"])
     except ValueError:  # UnicodeError of the IDNA codec is one
         raise Refused(553, "5.1.2", "Not a domain name") from None
     if _is_too_long(found):
         raise Refused(553, "5.1.3", "Address too long")
+    return found["address"], argument[found.end() :]
 
 
 def _is_too_long(found: re.Match[str]) -> bool:

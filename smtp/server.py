@@ -9,6 +9,7 @@ from datetime import datetime
 from functools import partial
 
 from outbox.accept import Acceptor
+from outbox.door import Octets
 from outbox.policy import Policy
 from outbox.ratelimit import RateLimiter
 from runtime import clock
@@ -17,7 +18,7 @@ from runtime.settings import Settings
 from runtime.tasks import end
 from smtp.connection import HANDSHAKE
 from smtp.intake import Intake
-from smtp.limits import MEMORY_MESSAGES, Connections, Memory
+from smtp.limits import MEMORY_MESSAGES, Connections
 from smtp.listener import Listener
 from smtp.metrics import CONNECTIONS, CUT_OFF
 from smtp.replies import Goodbye
@@ -52,7 +53,7 @@ class SubmissionServer:
             most=settings.smtp_max_connections, most_per_host=settings.smtp_max_connections_per_host
         )
         self._trusted = TrustedNetworks(settings.smtp_trusted_networks)
-        self._memory = Memory(MEMORY_MESSAGES * settings.max_message_bytes)
+        self._memory = Octets(MEMORY_MESSAGES * settings.max_message_bytes)
         self._welcomes: dict[asyncio.Task[None], SubmissionSession | None] = {}  # None: TLS handshake not over
         self._listeners: list[Listener] = []
         self._is_stopping = False

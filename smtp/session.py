@@ -8,6 +8,7 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from outbox.door import Octets
 from outbox.policy import ApiKey
 from runtime.logs import get
 from runtime.settings import Settings
@@ -16,7 +17,6 @@ from smtp.connection import Connection, Phase, Verb
 from smtp.content import Envelope
 from smtp.data import Content
 from smtp.intake import Intake, note_refusal
-from smtp.limits import Memory
 from smtp.metrics import AUTHS
 from smtp.paths import parse_mail, parse_rcpt
 from smtp.replies import Goodbye, Refused, too_large
@@ -34,6 +34,10 @@ class Transaction:
     is_postponed: bool = False  # MAIL was refused for now, and what was pipelined behind it fares no worse
 
 
+_NONE = Transaction()
+_POSTPONED = Transaction(is_postponed=True)
+
+
 class SubmissionSession(Connection):
     """One client's session. Replies carry enhanced status codes (RFC 2034) but for greetings, 334 and 354.
 
@@ -46,7 +50,7 @@ class SubmissionSession(Connection):
         intake: Intake,
         *,
         tls: ssl.SSLContext,
-        memory: Memory,
+        memory: Octets,
         network_key: ApiKey | None = None,
     ) -> None:
         super().__init__(settings, tls=tls)
@@ -58,12 +62,12 @@ class SubmissionSession(Connection):
         self._key: ApiKey | None = None
         self._token = ""
         self._auth_failures = 0
-        self._transaction = Transaction()
+        self._transaction = _NONE
         self._taking: tuple[Envelope, ApiKey] | None = None  # whose content is on its way
 
     def reset(self) -> None:
         """Forget the transaction, if there is one."""
-        self._transaction = Transaction()
+        self._transaction = _NONE
 
     # Greeting
 
@@ -143,7 +147,7 @@ class SubmissionSession(Connection):
             raise Refused.of(too_large(self._settings.max_message_bytes))
         if key is self._key:
             key = self._key = self._intake.still_valid(self._token, key)
-        self._transaction.is_postponed = True
+        self._transaction = _POSTPONED
         self._intake.admit(key)
         self._transaction = Transaction(mail.reverse_path, smtputf8=mail.smtputf8)
         self.push("250 2.1.0 Ok")
@@ -187,7 +191,7 @@ class SubmissionSession(Connection):
         self.reset()
         self._taking = Envelope(reverse_path, tuple(transaction.recipients), transaction.smtputf8), key
         self.push("354 End data with <CR><LF>.<CR><LF>")
-        self.receive(Content(most=self._settings.max_message_bytes, lease=self._memory.lease()))
+        self.receive(Content(most=self._settings.max_message_bytes, memory=self._memory))
 
     def received(self, content: Content) -> None:
         """The final dot came."""

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from prometheus_client import generate_latest
 
 from outbox.door import Door
 from outbox.errors import Overloaded
@@ -83,6 +84,18 @@ async def test_nobody_waits_for_ever():
     door.leave()
     async with door:
         pass
+
+
+async def test_who_is_inside_and_who_waits_can_be_scraped():
+    """The gauges are read when they are asked for, and cost an accept nothing."""
+    door = a_door(accept_places=1)
+    async with door:
+        waiting = await stand(door, 2)
+        told = generate_latest().decode().splitlines()
+        assert "nightmail_accepts_in_flight 1.0" in told
+        assert "nightmail_accepts_waiting 2.0" in told
+        for each in waiting:
+            each.cancel()
 
 
 async def test_a_place_is_never_lost():

@@ -59,7 +59,7 @@ async def test_cancelled_caller_leaves_the_others_alone():
         return items
 
     batcher = Batcher(flush)
-    leaving, staying = (asyncio.create_task(batcher.submit(n)) for n in (1, 2))
+    leaving, staying = (batcher.submit(n) for n in (1, 2))
     await asyncio.sleep(0)
     leaving.cancel()
     sent.set()
@@ -85,7 +85,7 @@ async def test_who_submits_again_at_once_is_not_stranded(lanes):
     others = []
     for number in range(2, lanes + 1):
         await until(lambda: not batcher._waiting)
-        others.append(asyncio.create_task(batcher.submit(number)))
+        others.append(batcher.submit(number))
     await until(lambda: not batcher._waiting)
     synced.set_result(None)
     async with asyncio.timeout(5):

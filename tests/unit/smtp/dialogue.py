@@ -50,9 +50,11 @@ class RememberingAcceptor:
         if self.full is not None:
             raise self.full
 
-    def mint(self, count: int, idempotency: Idempotency | None = None) -> tuple[str, ...]:
+    def mint(
+        self, count: int, idempotency: Idempotency | None = None, *, now: datetime | None = None
+    ) -> tuple[str, ...]:
         if idempotency is None:
-            return tuple(new_id(NOW) for _ in range(count))
+            return tuple(new_id(now or NOW) for _ in range(count))
         return derive_ids(b"secret", idempotency, day=1, count=count)
 
     async def accept(self, submissions: list[Submission], idempotency: Idempotency | None = None) -> Accepted:
