@@ -254,21 +254,25 @@ class Outbox:
 
 def _settlement(receipt: Receipt, worker: str) -> list[Argument]:
     """What settle.lua is told of one attempt."""
-    claim, attempt, now, next_attempt_at = receipt.claim, receipt.attempt, receipt.ended_at, receipt.next_attempt_at
-    delayed = [o for o in attempt.outcomes if o.state is State.DEFERRED]
-    if delayed and next_attempt_at is None:
-        raise ValueError("a deferred outcome needs next_attempt_at")
-    event = events.attempted(claim, attempt, at=now, worker=worker, next_attempt_at=next_attempt_at)
-    complaint = events.complained(claim.message.id, attempt.complained, at=now) if attempt.complained else b""
-    arguments: list[Argument] = [claim.delivery_id, claim.token, to_ms(now), bucket_of(now), event, complaint]
-    arguments += [to_ms(next_attempt_at) if next_attempt_at else "", delayed[0].error if delayed else ""]
-    in_doubt = attempt.in_doubt or claim.possible_duplicate  # what one attempt left open, no later one can settle
-    arguments += [int(in_doubt), len(attempt.outcomes)]
+    claim, attempt, told = receipt.claim, receipt.attempt, receipt.header
+    now, again_at, error = told["ended_at"], told["next_attempt_at"], ""
+    outcomes: list[Argument] = [len(attempt.outcomes)]
     for outcome in attempt.outcomes:
-        arguments += [outcome.recipient, outcome.state, outcome_json(outcome)]
-    arguments.append(len(attempt.suppress))
+        outcomes += outcome.recipient, outcome.state, outcome_json(outcome)
+        if outcome.state is State.DEFERRED:
+            error = error or outcome.error
+            if again_at is None:
+                raise ValueError("a deferred outcome needs next_attempt_at")
+    event = events.attempted(receipt, worker=worker)
+    complaint = b""
+    if attempt.complained:
+        complaint = events.complained(claim.message.id, attempt.complained, at=receipt.ended_at)
+    in_doubt = attempt.in_doubt or claim.possible_duplicate  # what one attempt left open, no later one can settle
+    arguments: list[Argument] = [claim.delivery_id, claim.token, now, now // FLOW_BUCKET_MS, event, complaint]
+    arguments += "" if again_at is None else again_at, error, int(in_doubt), *outcomes, len(attempt.suppress)
     for recipient, why in attempt.suppress:
-        arguments += [recipient, Suppression.new("", Origin(why), claim.message.id, now=now).to_json()]
+        suppression = Suppression.new("", Origin(why), claim.message.id, now=receipt.ended_at)
+        arguments += recipient, suppression.to_json()
     return arguments
 
 
@@ -284,11 +288,14 @@ def _claim(lane: str, row: list[Any]) -> Claim:
         content=unpacked(content),
         index=int(did.rpartition(b"/")[2]),
         lane=lane,
-        recipients=tuple(int(i) for i in to.split(b",")),
+        recipients=tuple(map(int, to.split(b","))),
         attempts=int(attempts),
         token=int(token),
         possible_duplicate=duplicate == b"1",
-        suppressed=tuple(
-            (int(i), why.decode()) for i, why in (one.split(b":") for one in suppressed.split(b",") if one)
-        ),
+        suppressed=_suppressed(suppressed) if suppressed else (),
     )
+
+
+def _suppressed(told: bytes) -> tuple[tuple[int, str], ...]:
+    """Recipients on the suppression list, as claim.lua tells them."""
+    return tuple((int(recipient), why.decode()) for recipient, why in (one.split(b":") for one in told.split(b",")))

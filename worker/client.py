@@ -97,6 +97,11 @@ class Client:
         """Whether any other transaction may start on this connection."""
         return self._ahead is None and self._wire.usable
 
+    @property
+    def announced(self) -> Envelope | None:
+        """The message whose MAIL went out behind the last final dot."""
+        return self._ahead.envelope if self._ahead else None
+
     def ready(self, envelope: Envelope) -> bool:
         """Whether this one may: the one that was announced, or any if none was."""
         if self._ahead is None:
