@@ -10,14 +10,16 @@ from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 from itertools import chain
-from typing import Any, cast
+from typing import Any
 
+import hiredis
 from redis.asyncio import Redis
 
 from outbox import events
 from outbox.blobs import Blobs
 from outbox.errors import ObjectsUnavailable
 from outbox.generation import Memory
+from outbox.lines import Lines
 from outbox.message import Attempt, Claim, Message
 from outbox.packing import unpacked
 from outbox.recall import BRIEF, Recall
@@ -65,7 +67,8 @@ class Outbox:
 
     def __init__(self, redis: Redis, settings: Settings, *, waiting: Redis | None = None) -> None:
         self._redis = redis
-        self._waiting = waiting or redis
+        self._lines = Lines(redis)
+        self._waiting = Lines(waiting or redis)
         self._settings = settings
         self._scripts = Scripts(redis, settings)
         self._memory = Memory(settings)
@@ -177,19 +180,21 @@ class Outbox:
         """Put a held delivery back to work. False: it is not held."""
         return bool(await self._scripts.call("redrive", delivery_id, to_ms(now)))
 
-    async def due_lanes(self, *, now: datetime, limit: int) -> list[str]:
-        """Lanes with due work, the longest waiting first."""
-        lanes: Any = await self._redis.zrangebyscore(self._key("lanes"), "-inf", to_ms(now), start=0, num=limit)
-        return [lane.decode() for lane in lanes]
-
-    async def next_due_at(self) -> datetime | None:
-        """When the next delivery is due; None when nothing waits."""
-        head = await self._redis.zrange(self._key("lanes"), 0, 0, withscores=True)
-        return from_ms(head[0][1]) if head else None
+    async def lanes(self, *, now: datetime, limit: int) -> tuple[list[str], datetime | None]:
+        """Lanes with due work, the longest waiting first; and since when or for when the first delivery waits."""
+        key = self._key("lanes")
+        due, head = await _ask(
+            self._lines,
+            ("ZRANGEBYSCORE", key, "-inf", to_ms(now), "LIMIT", 0, limit),
+            ("ZRANGE", key, 0, 0, "WITHSCORES"),
+        )
+        if head and isinstance(head[0], list):  # RESP3 pairs a member with its score
+            (head,) = head
+        return [lane.decode() for lane in due], from_ms(head[1]) if head else None
 
     async def wait(self, timeout: float) -> str:  # noqa: ASYNC109  (the server keeps the time, not this loop)
         """Return when work was added, or after `timeout` seconds: the lane it was added to, if it was one, or ''."""
-        told: Any = await cast("Any", self._waiting.blpop([self._key("wake")], timeout=timeout))
+        (told,) = await _ask(self._waiting, ("BLPOP", self._key("wake"), timeout))
         return told[1].decode() if told else ""
 
     async def cancel(self, message_id: str, *, now: datetime) -> Cancel:
@@ -250,6 +255,16 @@ class Outbox:
         recalled = await self._recall.views({i: fields[BRIEF] for i, fields in found.items() if BRIEF in fields})
         views = {i: recalled.get(i) if BRIEF in fields else read_view(fields, None) for i, fields in found.items()}
         return [view for view in views.values() if view]
+
+
+async def _ask(lines: Lines, *commands: tuple[Argument, ...]) -> list[Any]:
+    """The replies to commands that are no scripts, in one round trip. Raises what the queue refuses."""
+    # The stub of pack_command knows commands of one word only.
+    replies = await lines.exchange(b"".join(map(hiredis.pack_command, commands)), len(commands))  # type: ignore[arg-type]
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+    return replies
 
 
 def _settlement(receipt: Receipt, worker: str) -> list[Argument]:

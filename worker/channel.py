@@ -55,6 +55,7 @@ class Channel:
         self.opened_at = time.monotonic()
         self.claiming = True  # whether it may still take more of its lane
         self.claimed = 0  # deliveries so far
+        self.answered = asyncio.Event()  # the queue has answered its first claim, or will not
         self._full = False  # whether the last claim was
         self._finished = 0  # deliveries handed to the finisher
         self.failed = False  # whether the next hop could not be reached
@@ -121,6 +122,8 @@ class Channel:
             QUEUE_FAILURES.labels("claim").inc()
             self.queue_lost = True
             return False
+        finally:
+            self.answered.set()
         self.claimed += len(claims)
         self._full = len(claims) == limit
         self._in_lane = bool(claims)  # a claim that finds nothing gives the place back itself
