@@ -11,7 +11,8 @@ from typing import Any
 
 import orjson
 
-from outbox.message import Attempt, Claim, Message
+from outbox.message import Message
+from outbox.receipt import Receipt
 from outbox.tracking import Tracked
 from runtime.clock import to_ms
 
@@ -46,29 +47,31 @@ def accepted(message: Message) -> bytes:
     return _encode("accepted", message.created_at, message.id, message=orjson.Fragment(message.to_json()))
 
 
-def attempted(claim: Claim, attempt: Attempt, *, at: datetime, worker: str, next_attempt_at: datetime | None) -> bytes:
+def attempted(receipt: Receipt, *, worker: str) -> bytes:
     """One attempt was settled; carries an outcome per recipient, the peer, TLS and the time of each step."""
-    return _encode(
-        "attempted",
-        at,
-        claim.message.id,
-        delivery=claim.index,
-        lane=claim.lane,
-        number=claim.attempts + 1,
-        worker=worker,
-        started_at=to_ms(attempt.started_at),
-        route=attempt.route,
-        peer=attempt.peer,
-        tls=attempt.tls,
-        steps={step: round(ms, 2) for step, ms in attempt.steps},
-        possible_duplicate=claim.possible_duplicate,
-        in_doubt=attempt.in_doubt,
-        next_attempt_at=to_ms(next_attempt_at) if next_attempt_at else None,
-        outcomes=[
+    told = receipt.header
+    event = {
+        "kind": "attempted",
+        "at": told["ended_at"],
+        "id": told["id"],
+        "delivery": told["delivery"],
+        "lane": told["lane"],
+        "number": told["attempts"] + 1,
+        "worker": worker,
+        "started_at": told["started_at"],
+        "route": told["route"],
+        "peer": told["peer"],
+        "tls": told["tls"],
+        "steps": dict(told["steps"]),
+        "possible_duplicate": told["possible_duplicate"],
+        "in_doubt": told["in_doubt"],
+        "next_attempt_at": told["next_attempt_at"],
+        "outcomes": [
             {"recipient": o.recipient, "state": o.state, "code": o.code, "status": o.status, "text": o.text}
-            for o in attempt.outcomes
+            for o in receipt.attempt.outcomes
         ],
-    )
+    }
+    return orjson.dumps(event)
 
 
 def complained(message_id: str, recipients: tuple[int, ...], *, at: datetime) -> bytes:

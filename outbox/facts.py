@@ -237,14 +237,21 @@ def _add_record(facts: Facts, file: int, offset: int, header: Header) -> None:
             facts.add(header["id"], "receipt", *place, *when, header["outcomes"])
             if header["complained"]:
                 facts.add(header["id"], "complained")
+            _add_begun(facts, header.get("begins"))
         case "begun":
-            delivery_id, _, token = header["key"].rpartition("#")
-            message_id, _, delivery = delivery_id.rpartition("/")
-            facts.add(message_id, "begun", int(delivery), int(token))
+            _add_begun(facts, header["key"])
         case "cancelled":
             facts.add(header["id"], "cancelled", header["at"], False)
         case "rescheduled":
             facts.add(header["id"], "rescheduled", header["at"], header["scheduled_at"], False)
+
+
+def _add_begun(facts: Facts, key: str | None) -> None:
+    if key is None:
+        return
+    delivery_id, _, token = key.rpartition("#")
+    message_id, _, delivery = delivery_id.rpartition("/")
+    facts.add(message_id, "begun", int(delivery), int(token))
 
 
 def _add_blob(facts: Facts, message: dict[str, Any]) -> None:
@@ -290,4 +297,6 @@ def under_way(folders: Sequence[Path]) -> set[str]:
                     begun.add(header["key"])
                 elif header["kind"] == "receipt":
                     begun.discard(f"{header['id']}/{header['delivery']}#{header['token']}")
+                    if begins := header.get("begins"):
+                        begun.add(begins)
     return begun

@@ -3,9 +3,9 @@
 The content (RFC 5322 octets) travels beside the message, never inside it: it is large and seldom needed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
+from itertools import starmap
 from operator import attrgetter
 from typing import Any, Literal, Self
 
@@ -87,12 +87,13 @@ class Message:
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Self:
         """The inverse of `to_dict`; fields of a newer version are left aside."""
-        names = cls.__dataclass_fields__
-        known = {name: value for name, value in fields.items() if name in names}
+        known = dict(fields)
+        for name in fields.keys() - cls.__dataclass_fields__.keys():
+            del known[name]
         known["created_at"] = from_ms(fields["created_at"])
         known["scheduled_at"] = from_ms(fields["scheduled_at"]) if fields.get("scheduled_at") else None
-        known["recipients"] = tuple([Recipient(address, kind) for address, kind in fields["recipients"]])
-        known["tags"] = tuple([(name, value) for name, value in fields.get("tags", ())])
+        known["recipients"] = tuple(starmap(Recipient, fields["recipients"]))
+        known["tags"] = tuple(map(tuple, fields.get("tags", ())))
         for name in ("to", "cc", "bcc", "reply_to"):
             known[name] = tuple(fields.get(name, ()))
         return cls(**known)
@@ -143,7 +144,7 @@ class Attempt:
     suppress: tuple[tuple[int, str], ...] = ()  # (recipient, why) whose address gets no mail from now on
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Claim:
     """A delivery under a lease. `token` fences: a settle with another token changes nothing."""
 
@@ -156,13 +157,9 @@ class Claim:
     token: int
     possible_duplicate: bool  # an earlier lease was lost, so the next hop may have it already
     suppressed: tuple[tuple[int, str], ...] = ()  # (recipient, why) of those on the suppression list
+    delivery_id: str = field(init=False)  # `<message id>/<index>`: the member of lanes and leases
+    key: str = field(init=False)  # the delivery under this fencing token: what journals know it by
 
-    @cached_property
-    def delivery_id(self) -> str:
-        """`<message id>/<index>`: the member of lanes and leases."""
-        return f"{self.message.id}/{self.index}"
-
-    @cached_property
-    def key(self) -> str:
-        """The delivery under this fencing token: what journals know it by."""
-        return f"{self.delivery_id}#{self.token}"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "delivery_id", f"{self.message.id}/{self.index}")
+        object.__setattr__(self, "key", f"{self.delivery_id}#{self.token}")

@@ -10,14 +10,16 @@ from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 from itertools import chain
-from typing import Any, cast
+from typing import Any
 
+import hiredis
 from redis.asyncio import Redis
 
 from outbox import events
 from outbox.blobs import Blobs
 from outbox.errors import ObjectsUnavailable
 from outbox.generation import Memory
+from outbox.lines import Lines
 from outbox.message import Attempt, Claim, Message
 from outbox.packing import unpacked
 from outbox.recall import BRIEF, Recall
@@ -65,7 +67,8 @@ class Outbox:
 
     def __init__(self, redis: Redis, settings: Settings, *, waiting: Redis | None = None) -> None:
         self._redis = redis
-        self._waiting = waiting or redis
+        self._lines = Lines(redis)
+        self._waiting = Lines(waiting or redis)
         self._settings = settings
         self._scripts = Scripts(redis, settings)
         self._memory = Memory(settings)
@@ -177,19 +180,21 @@ class Outbox:
         """Put a held delivery back to work. False: it is not held."""
         return bool(await self._scripts.call("redrive", delivery_id, to_ms(now)))
 
-    async def due_lanes(self, *, now: datetime, limit: int) -> list[str]:
-        """Lanes with due work, the longest waiting first."""
-        lanes: Any = await self._redis.zrangebyscore(self._key("lanes"), "-inf", to_ms(now), start=0, num=limit)
-        return [lane.decode() for lane in lanes]
-
-    async def next_due_at(self) -> datetime | None:
-        """When the next delivery is due; None when nothing waits."""
-        head = await self._redis.zrange(self._key("lanes"), 0, 0, withscores=True)
-        return from_ms(head[0][1]) if head else None
+    async def lanes(self, *, now: datetime, limit: int) -> tuple[list[str], datetime | None]:
+        """Lanes with due work, the longest waiting first; and since when or for when the first delivery waits."""
+        key = self._key("lanes")
+        due, head = await _ask(
+            self._lines,
+            ("ZRANGEBYSCORE", key, "-inf", to_ms(now), "LIMIT", 0, limit),
+            ("ZRANGE", key, 0, 0, "WITHSCORES"),
+        )
+        if head and isinstance(head[0], list):  # RESP3 pairs a member with its score
+            (head,) = head
+        return [lane.decode() for lane in due], from_ms(head[1]) if head else None
 
     async def wait(self, timeout: float) -> str:  # noqa: ASYNC109  (the server keeps the time, not this loop)
         """Return when work was added, or after `timeout` seconds: the lane it was added to, if it was one, or ''."""
-        told: Any = await cast("Any", self._waiting.blpop([self._key("wake")], timeout=timeout))
+        (told,) = await _ask(self._waiting, ("BLPOP", self._key("wake"), timeout))
         return told[1].decode() if told else ""
 
     async def cancel(self, message_id: str, *, now: datetime) -> Cancel:
@@ -252,23 +257,37 @@ class Outbox:
         return [view for view in views.values() if view]
 
 
+async def _ask(lines: Lines, *commands: tuple[Argument, ...]) -> list[Any]:
+    """The replies to commands that are no scripts, in one round trip. Raises what the queue refuses."""
+    # The stub of pack_command knows commands of one word only.
+    replies = await lines.exchange(b"".join(map(hiredis.pack_command, commands)), len(commands))  # type: ignore[arg-type]
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+    return replies
+
+
 def _settlement(receipt: Receipt, worker: str) -> list[Argument]:
     """What settle.lua is told of one attempt."""
-    claim, attempt, now, next_attempt_at = receipt.claim, receipt.attempt, receipt.ended_at, receipt.next_attempt_at
-    delayed = [o for o in attempt.outcomes if o.state is State.DEFERRED]
-    if delayed and next_attempt_at is None:
-        raise ValueError("a deferred outcome needs next_attempt_at")
-    event = events.attempted(claim, attempt, at=now, worker=worker, next_attempt_at=next_attempt_at)
-    complaint = events.complained(claim.message.id, attempt.complained, at=now) if attempt.complained else b""
-    arguments: list[Argument] = [claim.delivery_id, claim.token, to_ms(now), bucket_of(now), event, complaint]
-    arguments += [to_ms(next_attempt_at) if next_attempt_at else "", delayed[0].error if delayed else ""]
-    in_doubt = attempt.in_doubt or claim.possible_duplicate  # what one attempt left open, no later one can settle
-    arguments += [int(in_doubt), len(attempt.outcomes)]
+    claim, attempt, told = receipt.claim, receipt.attempt, receipt.header
+    now, again_at, error = told["ended_at"], told["next_attempt_at"], ""
+    outcomes: list[Argument] = [len(attempt.outcomes)]
     for outcome in attempt.outcomes:
-        arguments += [outcome.recipient, outcome.state, outcome_json(outcome)]
-    arguments.append(len(attempt.suppress))
+        outcomes += outcome.recipient, outcome.state, outcome_json(outcome)
+        if outcome.state is State.DEFERRED:
+            error = error or outcome.error
+            if again_at is None:
+                raise ValueError("a deferred outcome needs next_attempt_at")
+    event = events.attempted(receipt, worker=worker)
+    complaint = b""
+    if attempt.complained:
+        complaint = events.complained(claim.message.id, attempt.complained, at=receipt.ended_at)
+    in_doubt = attempt.in_doubt or claim.possible_duplicate  # what one attempt left open, no later one can settle
+    arguments: list[Argument] = [claim.delivery_id, claim.token, now, now // FLOW_BUCKET_MS, event, complaint]
+    arguments += "" if again_at is None else again_at, error, int(in_doubt), *outcomes, len(attempt.suppress)
     for recipient, why in attempt.suppress:
-        arguments += [recipient, Suppression.new("", Origin(why), claim.message.id, now=now).to_json()]
+        suppression = Suppression.new("", Origin(why), claim.message.id, now=receipt.ended_at)
+        arguments += recipient, suppression.to_json()
     return arguments
 
 
@@ -284,11 +303,14 @@ def _claim(lane: str, row: list[Any]) -> Claim:
         content=unpacked(content),
         index=int(did.rpartition(b"/")[2]),
         lane=lane,
-        recipients=tuple(int(i) for i in to.split(b",")),
+        recipients=tuple(map(int, to.split(b","))),
         attempts=int(attempts),
         token=int(token),
         possible_duplicate=duplicate == b"1",
-        suppressed=tuple(
-            (int(i), why.decode()) for i, why in (one.split(b":") for one in suppressed.split(b",") if one)
-        ),
+        suppressed=_suppressed(suppressed) if suppressed else (),
     )
+
+
+def _suppressed(told: bytes) -> tuple[tuple[int, str], ...]:
+    """Recipients on the suppression list, as claim.lua tells them."""
+    return tuple((int(recipient), why.decode()) for recipient, why in (one.split(b":") for one in told.split(b",")))

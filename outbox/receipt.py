@@ -4,7 +4,7 @@ Written by worker/receipts.py before the queue learns of it, and read by outbox/
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -23,14 +23,17 @@ class Receipt:
     attempt: Attempt
     ended_at: datetime
     next_attempt_at: datetime | None
+    header: Header = field(init=False, repr=False, compare=False)  # the journal record, of which the event is made too
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "header", self._header())
 
     @property
     def key(self) -> str:
         """The claim it belongs to."""
         return self.claim.key
 
-    def header(self) -> Header:
-        """The journal record."""
+    def _header(self) -> Header:
         claim, attempt = self.claim, self.attempt
         return {
             "kind": "receipt",

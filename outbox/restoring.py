@@ -113,10 +113,9 @@ class Restoring:
         header, folder = self.sources.receipt(attempt.receipt)
         receipt = Receipt.of(header)
         worker = f"{self.node}:{folder.replace('-', ':')}"
-        claim, at, again_at = receipt.claim, receipt.ended_at, receipt.next_attempt_at
-        told = [events.attempted(claim, receipt.attempt, at=at, worker=worker, next_attempt_at=again_at)]
-        if receipt.attempt.complained:
-            told.append(events.complained(claim.message.id, receipt.attempt.complained, at=at))
+        told = [events.attempted(receipt, worker=worker)]
+        if complained := receipt.attempt.complained:
+            told.append(events.complained(receipt.claim.message.id, complained, at=receipt.ended_at))
         return [orjson.loads(event) for event in told]
 
     def _taken_back(self, account: Account, message: Message) -> list[dict[str, Any]]:

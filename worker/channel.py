@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -55,6 +55,7 @@ class Channel:
         self.opened_at = time.monotonic()
         self.claiming = True  # whether it may still take more of its lane
         self.claimed = 0  # deliveries so far
+        self.answered = asyncio.Event()  # the queue has answered its first claim, or will not
         self._full = False  # whether the last claim was
         self._finished = 0  # deliveries handed to the finisher
         self.failed = False  # whether the next hop could not be reached
@@ -121,6 +122,8 @@ class Channel:
             QUEUE_FAILURES.labels("claim").inc()
             self.queue_lost = True
             return False
+        finally:
+            self.answered.set()
         self.claimed += len(claims)
         self._full = len(claims) == limit
         self._in_lane = bool(claims)  # a claim that finds nothing gives the place back itself
@@ -142,7 +145,8 @@ class Channel:
             )
             if attempt is not None:
                 self._finish(claim, attempt)
-                await self._settled(UNFINISHED, beside=len(self._unsent))
+                if self._unsettled > UNFINISHED:
+                    await self._settled(UNFINISHED)
 
     async def _attempt_large(self, claim: Claim, following: Claim | None) -> Attempt | None:
         """The same of a message whose content lies beside the queue. Altered content is never sent."""
@@ -165,10 +169,16 @@ class Channel:
         self._unsent.pop(claim.delivery_id, None)
         self._drop(claim)
 
-    async def _attempt(self, claim: Claim, following: Claim | None, blob: OpenBlob | None = None) -> Attempt | None:
+    def _attempt(
+        self, claim: Claim, following: Claim | None, blob: OpenBlob | None = None
+    ) -> Awaitable[Attempt | None]:
         """The attempt's end; None when the lease was lost, or when we stop before we are sure of it."""
-        if not claim.suppressed:
-            return await self._try(claim, following, blob)
+        if claim.suppressed:
+            return self._attempt_others(claim, following, blob)
+        return self._try(claim, following, blob)
+
+    async def _attempt_others(self, claim: Claim, following: Claim | None, blob: OpenBlob | None) -> Attempt | None:
+        """The same where some are on the suppression list."""
         if len(claim.suppressed) == len(claim.recipients):
             return suppressed.none_of(claim, self._parts.now())
         attempt = await self._try(suppressed.the_others(claim), following, blob)
@@ -179,7 +189,7 @@ class Channel:
             following = None  # what is announced to the next hop would name all its recipients
         if self._sender.down is not None:
             return self._sender.unreachable(claim, self._sender.down)
-        while await self._sure(claim):
+        while self._leases.sure(claim) or await self._sure(claim):
             self._parts.finisher.begin(claim)
             try:
                 before_dot = partial(self._before_dot, claim)
@@ -195,6 +205,7 @@ class Channel:
             if not self._leases.holds(claim):
                 LEASES_LOST.inc()
                 self._unsent.pop(claim.delivery_id, None)
+                self._parts.finisher.forget(claim)
                 return False
             if self._stopping:
                 return False
@@ -216,15 +227,21 @@ class Channel:
         receipt = conclude(claim, attempt, now=parts.now(), jitter=parts.jitter(), settings=parts.settings)
         unreachable = self._sender.down is not None
         self.failed = unreachable and any(outcome.state is State.DEFERRED for outcome in receipt.attempt.outcomes)
-        parts.finisher.finish(receipt, partial(self._drop, claim))  # before anything else: until now a crash forgets it
+        # Before anything else: until now a crash forgets it.
+        parts.finisher.finish(receipt, partial(self._drop, claim), begins=self._sender.announced)
 
     def _drop(self, claim: Claim) -> None:
         self._leases.drop(claim)
         self._changed.set()
 
-    async def _settled(self, most: int, *, beside: int = 0) -> None:
-        """Wait until at most this many claims are in hand, `beside` those that were not sent."""
-        while len(self._leases) - beside > most:
+    @property
+    def _unsettled(self) -> int:
+        """How many claims are in hand beside those that were not sent."""
+        return len(self._leases) - len(self._unsent)
+
+    async def _settled(self, most: int) -> None:
+        """Wait until at most so many are unsettled."""
+        while self._unsettled > most:
             self._changed.clear()
             await self._changed.wait()
 
@@ -249,6 +266,7 @@ class Channel:
         await self._parts.outbox.release(claims, now=self._parts.now())
         for claim in claims:
             self._unsent.pop(claim.delivery_id, None)
+            self._parts.finisher.forget(claim)
             self._drop(claim)
 
     async def _release_all(self) -> None:

@@ -36,18 +36,16 @@ UNWRITABLE = Reply(Code.BAD_MAILBOX_NAME, ("5.1.3 the address cannot be written 
 BeforeDot = Callable[[], bool]
 
 
-class _Progress:
-    """A transaction under way: replies so far and a stopwatch."""
+class _Progress(Transaction):
+    """A transaction under way: its record so far, and a stopwatch."""
 
     def __init__(self, envelope: Envelope, timeouts: Timeouts) -> None:
+        super().__init__([UNWRITABLE] * len(envelope.recipients))
         self.envelope = envelope
-        self.mail: Reply | None = None
-        self.rcpts: list[Reply | None] = [None if writable(r) else UNWRITABLE for r in envelope.recipients]
-        self.asked = [index for index, reply in enumerate(self.rcpts) if reply is None]
-        self.data: Reply | None = None
-        self.dot: Reply | None = None
-        self.dotted = False
-        self.steps: list[tuple[str, float]] = []
+        self.asked = {index: path for index, path in enumerate(envelope.recipients) if writable(path)}
+        self.accepted = 0  # of those asked
+        for index in self.asked:
+            self.rcpts[index] = None
         self._timeouts = timeouts
         self.start()
 
@@ -59,30 +57,25 @@ class _Progress:
     def lap(self, step: str) -> None:
         """The step is done: note its time."""
         now = time.perf_counter()
-        self.steps.append((step, (now - self._mark) * 1000))
+        self.steps.append((step, round((now - self._mark) * 1000, 2)))
         self._mark = now
 
     def limit(self, phase: float) -> float:
-        """Seconds that a wait may take: the phase's, or what is left of the transaction's."""
-        return max(0.0, min(phase, self._end - time.perf_counter()))
+        """Seconds that a wait may take: the phase's, or what is left of the transaction's. Raises StepTimeout."""
+        left = self._end - time.perf_counter()
+        if left <= 0:
+            raise StepTimeout("the transaction takes too long")
+        return min(phase, left)
 
     @property
     def anyone(self) -> bool:
         """Whether the transaction has a recipient."""
-        accepted = any(reply is not None and reply.positive for reply in self.rcpts)
-        return self.mail is not None and self.mail.positive and accepted
+        return self.accepted > 0 and self.mail is not None and self.mail.positive
 
-    def ended(self, error: DeliveryError | None) -> Transaction:
-        """The record."""
-        return Transaction(
-            tuple(self.rcpts),
-            self.mail,
-            self.data,
-            self.dot,
-            error,
-            in_doubt=self.dotted and self.dot is None,
-            steps=tuple(self.steps),
-        )
+    def answered(self, index: int, reply: Reply) -> None:
+        """What the server says to a recipient."""
+        self.rcpts[index] = reply
+        self.accepted += reply.positive
 
 
 class Client:
@@ -103,6 +96,11 @@ class Client:
     def usable(self) -> bool:
         """Whether any other transaction may start on this connection."""
         return self._ahead is None and self._wire.usable
+
+    @property
+    def announced(self) -> Envelope | None:
+        """The message whose MAIL went out behind the last final dot."""
+        return self._ahead.envelope if self._ahead else None
 
     def ready(self, envelope: Envelope) -> bool:
         """Whether this one may: the one that was announced, or any if none was."""
@@ -127,16 +125,20 @@ class Client:
                 await self._announce(progress)
             else:
                 await self._announced(progress)
-            await self._transmit(progress, before_dot, following)
+            if self._is_content_asked(progress):
+                if progress.anyone:
+                    await self._end(await self._content(progress), progress, before_dot, following)
+                else:
+                    await self._lone_dot(progress)
         except (Smtputf8Missing, TooLarge) as error:  # before a word was said: the connection is as good as it was
-            return progress.ended(error)
+            progress.error = error
         except DeliveryError as error:
             self.abort()
-            return progress.ended(error)
+            progress.error = error
         except BaseException:  # cancelled: replies would be out of step with commands
             self.abort()
             raise
-        return progress.ended(None)
+        return progress
 
     async def _announce(self, progress: _Progress) -> None:
         """MAIL, RCPTs and DATA, and the replies to them."""
@@ -155,12 +157,12 @@ class Client:
 
     async def _announced(self, progress: _Progress) -> None:
         """The replies to a group that was sent in one write (RFC 2920 section 3.1), in turn."""
-        progress.mail = await self._final(progress, self._timeouts.mail)
+        progress.mail = await self._reply(progress, self._timeouts.mail)
         progress.lap("mail")
         for index in progress.asked:
-            progress.rcpts[index] = await self._final(progress, self._timeouts.rcpt)
+            progress.answered(index, await self._reply(progress, self._timeouts.rcpt))
         progress.lap("rcpt")
-        progress.data = await self._reply(progress, self._timeouts.data)
+        progress.data = await self._reply(progress, self._timeouts.data, intermediate=True)
         progress.lap("data")
 
     async def _announce_stepwise(self, mail: bytes, progress: _Progress) -> None:
@@ -169,17 +171,17 @@ class Client:
             self._wire.write(b"RSET\r\n")
             await self._reset_reply(progress)
         self._wire.write(mail)
-        progress.mail = await self._final(progress, self._timeouts.mail)
+        progress.mail = await self._reply(progress, self._timeouts.mail)
         progress.lap("mail")
         if not progress.mail.positive:
             return
-        for index in progress.asked:
-            self._wire.write(rcpt(progress.envelope.recipients[index]))
-            progress.rcpts[index] = await self._final(progress, self._timeouts.rcpt)
+        for index, path in progress.asked.items():
+            self._wire.write(rcpt(path))
+            progress.answered(index, await self._reply(progress, self._timeouts.rcpt))
         progress.lap("rcpt")
         if progress.anyone:
             self._wire.write(b"DATA\r\n")
-            progress.data = await self._reply(progress, self._timeouts.data)
+            progress.data = await self._reply(progress, self._timeouts.data, intermediate=True)
             progress.lap("data")
 
     async def _reset_reply(self, progress: _Progress) -> None:
@@ -189,30 +191,29 @@ class Client:
         if not reply.positive:
             raise Garbled(f"unexpected answer to RSET: {reply}")
 
-    async def _transmit(self, progress: _Progress, before_dot: BeforeDot, following: Envelope | None) -> None:
-        """The content, if the server waits for it."""
+    def _is_content_asked(self, progress: _Progress) -> bool:
+        """Whether the server waits for content."""
         if not progress.asked:
-            return
+            return False
         reach(Step.AFTER_RCPT)
-        if progress.data is None or progress.data.code != Code.START_INPUT:
-            self._open = progress.mail is not None and progress.mail.positive
-            if progress.data is not None and progress.data.positive:
-                raise Garbled(f"unexpected answer to DATA: {progress.data}")
-        elif progress.anyone:
-            content = progress.envelope.content
-            write = self._content(content, progress) if isinstance(content, bytes) else self._stream(content, progress)
-            await self._end(await write, progress, before_dot, following)
-        else:
-            await self._lone_dot(progress)
+        if progress.data is not None and progress.data.code == Code.START_INPUT:
+            return True
+        self._open = progress.mail is not None and progress.mail.positive
+        if progress.data is not None and progress.data.positive:
+            raise Garbled(f"unexpected answer to DATA: {progress.data}")
+        return False
 
-    async def _content(self, content: bytes, progress: _Progress) -> bytes:
-        """All but its last piece, which goes with the final dot."""
+    async def _content(self, progress: _Progress) -> bytes:
+        """Sends all of the content but its last piece, which goes with the final dot."""
+        content = progress.envelope.content
+        if not isinstance(content, bytes):
+            return await self._stream(content, progress)
         data = dots_stuffed(content)
         last = max(0, len(data) - BLOCK)
         for start in range(0, last, BLOCK):
             self._wire.write(data[start : min(start + BLOCK, last)])
             await self._wire.drain(progress.limit(self._timeouts.block))
-        return data[last:] if last else data
+        return data[last:]
 
     async def _stream(self, content: OpenBlob, progress: _Progress) -> bytes:
         """The same of a large content, of which two blocks are in memory at most."""
@@ -233,10 +234,13 @@ class Client:
         if not before_dot():
             raise LeaseLost("the lease ran out before the final dot")
         reach(Step.BEFORE_DOT)
-        progress.dotted = True
+        progress.in_doubt = True
         self._wire.write(b"".join((last, b".\r\n", group)))
         reach(Step.AFTER_DOT)
-        await self._dot(progress)
+        progress.dot = await self._reply(progress, self._timeouts.dot)
+        reach(Step.AFTER_250)
+        progress.in_doubt = False
+        progress.lap("dot")
         self._ahead = ahead
         self._open = ahead is not None  # whatever the answer, the dot's transaction has ended (RFC 5321 4.1.1.4)
 
@@ -254,24 +258,13 @@ class Client:
     async def _lone_dot(self, progress: _Progress) -> None:
         """The server waits for content although it took no recipient: end it at once (RFC 2920 section 3.1)."""
         self._wire.write(b".\r\n")
-        await self._reply(progress, self._timeouts.dot)
+        await self._reply(progress, self._timeouts.dot, intermediate=True)
         self._open = False
 
-    async def _dot(self, progress: _Progress) -> None:
-        progress.dot = await self._final(progress, self._timeouts.dot)
-        reach(Step.AFTER_250)
-        progress.lap("dot")
-
-    async def _reply(self, progress: _Progress, phase: float) -> Reply:
-        limit = progress.limit(phase)
-        if limit <= 0:
-            raise StepTimeout("the transaction takes too long")
-        return await self._wire.reply(limit)
-
-    async def _final(self, progress: _Progress, phase: float) -> Reply:
-        """A reply that cannot be 3yz: if it is, replies and commands are out of step, and none can be trusted."""
-        reply = await self._reply(progress, phase)
-        if reply.intermediate:
+    async def _reply(self, progress: _Progress, phase: float, *, intermediate: bool = False) -> Reply:
+        """The next reply. One that is 3yz where none can be: replies and commands are out of step, trust none."""
+        reply = self._wire.take() or await self._wire.reply(progress.limit(phase))
+        if reply.intermediate and not intermediate:
             raise Garbled(f"unexpected answer: {reply}")
         return reply
 
@@ -293,5 +286,4 @@ class Client:
 
 def _group(mail: bytes, progress: _Progress) -> bytes:
     """MAIL, RCPTs and DATA as one group of commands."""
-    recipients = progress.envelope.recipients
-    return b"".join((mail, *[rcpt(recipients[index]) for index in progress.asked], b"DATA\r\n"))
+    return b"".join((mail, *map(rcpt, progress.asked.values()), b"DATA\r\n"))

@@ -12,7 +12,7 @@ from worker.receipts import Receipt
 
 def conclude(claim: Claim, attempt: Attempt, *, now: datetime, jitter: float, settings: Settings) -> Receipt:
     """The receipt of an attempt. `jitter` is in [0, 1). A message that is too old is not deferred but fails."""
-    if all(outcome.state is not State.DEFERRED for outcome in attempt.outcomes):
+    if State.DEFERRED not in [outcome.state for outcome in attempt.outcomes]:
         return Receipt(claim, attempt, now, None)
     again_at = next_attempt_at(
         attempts=claim.attempts + 1, created_at=begun_at(claim.message), now=now, jitter=jitter, settings=settings

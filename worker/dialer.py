@@ -26,7 +26,8 @@ class Dialer:
         """
         started = time.perf_counter()
         hops = await self.route.hops(lane)
-        steps: Steps = [("dns", (time.perf_counter() - started) * 1000)] if self.route.name == "mx" else []
+        dns = round((time.perf_counter() - started) * 1000, 2)
+        steps: Steps = [("dns", dns)] if self.route.name == "mx" else []
         if not fresh:
             for hop in hops:
                 if client := self.pool.take(hop):

@@ -152,10 +152,13 @@ class Drain:
         self._no_reap_before = time.monotonic() + REAP_GRACE
 
     async def _listen(self) -> None:
-        """Open a channel at once for the lane that work came to, and look at all of them beside it."""
+        """Open a channel at once for the lane that work came to, and look at all of them beside it.
+
+        Its claim goes first: to listen again, and to look, costs as much time as the claim takes.
+        """
         lane = await self._outbox.wait(LOOK)
-        if lane and self._may_open(lane):
-            self._open(lane)
+        if lane and self._may_open(lane) and (channel := self._open(lane)):
+            await channel.answered.wait()
         self._look.set()
 
     def _may_open(self, lane: str) -> bool:
@@ -171,35 +174,37 @@ class Drain:
 
     async def _assign_and_wait(self) -> None:
         self._look.clear()
-        await self._assign()
+        until_due = await self._assign()
         if self._queue_away:
             log.info("queue.back")
             self._queue_away = False
         try:
-            async with asyncio.timeout(await self._patience()):
+            async with asyncio.timeout(self._patience(until_due)):
                 await self._look.wait()
                 if self._channels:  # an idle worker looks at once: there is nobody to wait for
                     await asyncio.sleep(COALESCE)
         except TimeoutError:
             pass
 
-    async def _patience(self) -> float:
+    def _patience(self, until_due: float) -> float:
         """Seconds until the next look: when the next delivery is due, or a paused lane may be tried again."""
         if self._growing:
             return GROW
-        due_at = await self._outbox.next_due_at()
-        until_due = (due_at - self._parts.now()).total_seconds() if due_at else LOOK
         until_end = self._pauses.next_end(now=time.monotonic())
         # What is due already waits for a channel or for the end of a pause; either calls us.
         return min(LOOK, until_due if until_due > 0 else LOOK, LOOK if until_end is None else until_end)
 
-    async def _assign(self) -> None:
-        """Open channels for due lanes, and ask some to make room when there are not enough."""
+    async def _assign(self) -> float:
+        """Open channels for due lanes, and ask some to make room when there are not enough.
+
+        Returns in how many seconds the first delivery is due.
+        """
         if self._outbox.is_lost:
             raise QueueLost("nightmail rebuild queue")
         most = self._settings.worker_connections
         limit = 2 * most + len(self._channels) + len(self._pauses)
-        lanes = await self._outbox.due_lanes(now=self._parts.now(), limit=limit)
+        asked_at = self._parts.now()
+        lanes, first_due_at = await self._outbox.lanes(now=asked_at, limit=limit)
         now = time.monotonic()
         # Counted after the reply: meanwhile `_listen` may have opened one.
         at_work = Counter(channel.lane for channel in self._channels if channel.claiming)
@@ -212,6 +217,7 @@ class Drain:
         self._growing = any(at_work[lane] for lane in opened)
         if sum(1 for lane in due if not at_work[lane]) > free:
             self._make_room(at_work, now)
+        return (first_due_at - asked_at).total_seconds() if first_due_at else LOOK
 
     def _make_room(self, at_work: Counter[str], now: float) -> None:
         """One channel leaves after its batch: of the lane that has most of them, or the one that is longest at work."""
@@ -219,9 +225,9 @@ class Drain:
         if claiming:
             max(claiming, key=lambda channel: (at_work[channel.lane], now - channel.opened_at)).leave()
 
-    def _open(self, lane: str) -> None:
+    def _open(self, lane: str) -> Channel | None:
         if self._ended.is_set():
-            return
+            return None
         self._opened += 1
         sender = Sender(lane, self._dialer, self._parts.signer, now=self._parts.now)
         channel = Channel(lane, f"{self._parts.worker}#{self._opened}", sender, self._parts)
@@ -229,6 +235,7 @@ class Drain:
         self._channels[channel] = task
         CHANNELS.set(len(self._channels))
         task.add_done_callback(lambda ended: self._closed(channel, ended))
+        return channel
 
     def _closed(self, channel: Channel, task: asyncio.Task[None]) -> None:
         del self._channels[channel]

@@ -35,7 +35,7 @@ class Envelope:
         message = claim.message
         return cls(
             _reverse_path(message, signed),
-            tuple(message.recipients[index].address for index in claim.recipients),
+            tuple([message.recipients[index].address for index in claim.recipients]),
             signed.signatures + claim.content if blob is None else blob.behind(signed.signatures),
             message.smtputf8,
         )
@@ -59,7 +59,7 @@ class Envelope:
         return " ".join(words).encode() + b"\r\n"
 
     def _ascii(self) -> bool:
-        return self.reverse_path.isascii() and all(recipient.isascii() for recipient in self.recipients)
+        return self.reverse_path.isascii() and all(map(str.isascii, self.recipients))
 
 
 def dots_stuffed(content: bytes) -> bytes:

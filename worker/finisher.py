@@ -50,10 +50,13 @@ class Finisher:
         """Nothing came of the attempt."""
         self._receipts.forget(claim)
 
-    def finish(self, receipt: Receipt, done: Done) -> None:
-        """Take charge of an attempt that has ended; `done` is called when the queue knows of it or refuses to."""
+    def finish(self, receipt: Receipt, done: Done, *, begins: Claim | None = None) -> None:
+        """Take charge of an attempt that has ended; `done` is called when the queue knows of it or refuses to.
+
+        `begins` is an attempt that has begun with the end of this one.
+        """
         try:
-            self._receipts.write(receipt)
+            self._receipts.write(receipt, begins=begins)
         except OSError as error:  # the queue can still learn of it; only a crash right now would cost a duplicate
             log.error("receipts.not_written", error=str(error))
         reach(Step.AFTER_RECEIPT)

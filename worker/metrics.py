@@ -1,17 +1,19 @@
 """What delivery counts, for Prometheus."""
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge
 
-OUTCOMES = Counter(
+from worker.tally import Durations, Tally
+
+OUTCOMES = Tally(
     "nightmail_delivery_outcomes", "Outcomes of attempts, one per recipient, by route and state", ["route", "state"]
 )
-STEPS = Histogram(
+STEPS = Durations(
     "nightmail_delivery_step_seconds",
     "Time of each step of an attempt",
-    ["step"],
+    label="step",
     buckets=(0.001, 0.01, 0.1, 0.5, 1, 5, 30, 120, 600),
 )
-DELAY = Histogram(
+DELAY = Durations(
     "nightmail_delivery_delay_seconds",
     "From accept, or from the scheduled time, to the next hop's yes",
     buckets=(0.01, 0.05, 0.1, 0.5, 1, 5, 30, 300, 3600, 14400),

@@ -35,15 +35,21 @@ class Receipts:
     def __len__(self) -> int:
         return len(self._unsettled)
 
-    def write(self, receipt: Receipt) -> None:
-        """Put a receipt where it survives our death, at once; a power cut only after `sync`. Raises OSError."""
-        self._unsettled[receipt.key] = self._journal.write(receipt.header()).segment
+    def write(self, receipt: Receipt, *, begins: Claim | None = None) -> None:
+        """Put a receipt where it survives our death, at once; a power cut only after `sync`. Raises OSError.
+
+        `begins` is the attempt that begins as this one ends: the same record says so.
+        """
+        header = {**receipt.header, "begins": begins.key} if begins else receipt.header
+        segment = self._unsettled[receipt.claim.key] = self._journal.write(header).segment
+        if begins:
+            self._begun[begins.key] = segment
         self.forget(receipt.claim)
 
     def begin(self, claim: Claim) -> None:
         """An attempt begins. Survives our death; after a power cut all attempts count as begun. Raises OSError."""
-        key = claim.key
-        self._begun[key] = self._journal.write({"kind": "begun", "key": key}).segment
+        if claim.key not in self._begun:
+            self._begun[claim.key] = self._journal.write({"kind": "begun", "key": claim.key}).segment
 
     def forget(self, claim: Claim) -> None:
         """The attempt is over, or nothing came of it."""
@@ -56,7 +62,8 @@ class Receipts:
 
     def settled(self, receipts: Sequence[Receipt]) -> None:
         """The queue knows: mark them with the next `sync` or `mark`."""
-        self._marks += [receipt.key for receipt in receipts if self._unsettled.pop(receipt.key, None)]
+        keys = [receipt.claim.key for receipt in receipts]
+        self._marks += [key for key in keys if self._unsettled.pop(key, None)]
 
     def mark(self) -> None:
         """Write marks that wait for no other record. A lost mark does no harm: to settle again changes nothing."""
@@ -87,6 +94,8 @@ class Receipts:
         elif header["kind"] == "receipt":
             receipt = Receipt.of(header)
             begun.pop(receipt.key, None)
+            if begins := header.get("begins"):
+                begun[begins] = segment
             left[receipt.key] = receipt
             self._unsettled[receipt.key] = segment
         elif header["kind"] == "settled":

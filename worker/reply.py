@@ -1,6 +1,6 @@
 """SMTP replies from octets (RFC 5321 section 4.2), bounded: a hostile server can neither fill memory nor never end."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import lru_cache
 
@@ -27,21 +27,17 @@ class Reply:
 
     code: int
     lines: tuple[str, ...] = ()
+    positive: bool = field(init=False, repr=False, compare=False)  # 2yz: the command was done
+    intermediate: bool = field(init=False, repr=False, compare=False)  # 3yz: the server waits for more
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "positive", 200 <= self.code < 300)  # noqa: PLR2004
+        object.__setattr__(self, "intermediate", 300 <= self.code < 400)  # noqa: PLR2004
 
     @property
     def text(self) -> str:
         """All lines as one, for people."""
         return " ".join(self.lines)
-
-    @property
-    def positive(self) -> bool:
-        """2yz: the command was done."""
-        return self.code // 100 == 2  # noqa: PLR2004
-
-    @property
-    def intermediate(self) -> bool:
-        """3yz: the server waits for more."""
-        return self.code // 100 == 3  # noqa: PLR2004
 
     @property
     def permanent(self) -> bool:
@@ -75,37 +71,40 @@ class ReplyReader:
         *lines, self._rest = (self._rest + octets).split(b"\n")
         replies = []
         for line in lines:
-            reply = self._line(line.removesuffix(b"\r"))
-            if reply is not None:
-                replies.append(reply)
+            reply, is_last = _parsed(line)
+            whole = self._add(reply, len(line), is_last=is_last) if self._lines or not is_last else reply
+            if whole is not None:
+                replies.append(whole)
         if len(self._rest) > MAX_LINE or len(replies) > MAX_UNREAD:
             raise NoReply("it does not end")
         return replies
 
-    def _line(self, line: bytes) -> Reply | None:
-        """The reply, if this was its last line."""
-        code, last, text = _parsed(line)
-        self._size += len(line)
-        if len(line) > MAX_LINE or self._size > MAX_REPLY:
+    def _add(self, line: Reply, size: int, *, is_last: bool) -> Reply | None:
+        """One of several lines: the reply, if this was its last."""
+        self._size += size
+        if self._size > MAX_REPLY:
             raise NoReply("it does not end")
-        if self._lines and code != self._code:  # RFC 5321 section 4.2.1: the code is the same on every line
-            raise NoReply(f"its code changes from {self._code} to {code}")
-        self._code = code
-        self._lines.append(text)
-        if not last:
+        if self._lines and line.code != self._code:  # RFC 5321 section 4.2.1: the code is the same on every line
+            raise NoReply(f"its code changes from {self._code} to {line.code}")
+        self._code = line.code
+        self._lines += line.lines
+        if not is_last:
             return None
-        reply = Reply(code, tuple(self._lines))
+        reply = Reply(line.code, tuple(self._lines))
         self._lines, self._size = [], 0
         return reply
 
 
 @lru_cache(maxsize=256)
-def _parsed(line: bytes) -> tuple[int, bool, str]:
-    """Code, whether it is the reply's last line, and text. Remembered, since servers say the same again and again."""
+def _parsed(line: bytes) -> tuple[Reply, bool]:
+    """A line as a reply, and whether it ends one. Remembered, since servers say the same again and again."""
+    line = line.removesuffix(b"\r")
+    if len(line) > MAX_LINE:
+        raise NoReply("it does not end")
     head, mark = line[:3], line[3:4]
     if not (head.isdigit() and b"200" <= head <= b"599" and mark in (b"", b" ", b"-")):
         raise NoReply(f"{line[:64]!r} is no reply line")
-    return int(head), mark != b"-", printable(line[4:])
+    return Reply(int(head), (printable(line[4:]),)), mark != b"-"
 
 
 def printable(octets: bytes) -> str:

@@ -59,7 +59,7 @@ class Opener:
         if not greeting.positive:
             raise HopRefused(f"greeting: {greeting}", greeting)
         features = await self._hello(wire)
-        steps.append(("hello", _since(started) - sum(ms for _, ms in steps)))
+        steps.append(("hello", round(_since(started) - sum(ms for _, ms in steps), 2)))
         if hop.tls in (Tls.STARTTLS, Tls.OPPORTUNISTIC):
             features = await self._starttls(wire, hop, features, steps)
         if hop.user:
@@ -129,4 +129,5 @@ def _base64(text: str) -> str:
 
 
 def _since(started: float) -> float:
-    return (time.perf_counter() - started) * 1000
+    """Milliseconds, to the hundredth: steps are for people."""
+    return round((time.perf_counter() - started) * 1000, 2)

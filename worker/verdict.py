@@ -51,11 +51,12 @@ def judge(transaction: Transaction, recipients: Sequence[int]) -> tuple[Outcome,
     """One outcome per recipient; `recipients` are in the order of the transaction's RCPTs."""
     started = transaction.data is not None and transaction.data.code == Code.START_INPUT
     whole = transaction.dot or (None if started else _negative(transaction.data))
+    refused = _negative(transaction.mail)
     outcomes = []
     for index, rcpt in zip(recipients, transaction.rcpts, strict=True):
         # MAIL refused: whatever RCPT then says (503) follows from that. RCPT refused: its own reply stands, even if a
         # pipelined DATA then says 554 "no valid recipients", which must not turn a greylisting 450 into a failure.
-        if (about := _negative(transaction.mail) or _negative(rcpt, rcpt=True) or (rcpt and whole)) is not None:
+        if (about := refused or _negative(rcpt, rcpt=True) or (rcpt and whole)) is not None:
             outcomes.append(from_reply(index, about))
         elif transaction.error is not None:
             outcome = from_error(index, transaction.error)
@@ -82,10 +83,11 @@ def to_suppress(transaction: Transaction, recipients: Sequence[int]) -> tuple[tu
     A whole transaction that is refused says nothing about any one of them, and neither do our own or the network's
     troubles.
     """
-    if _negative(transaction.mail) is not None:
+    if transaction.mail is not None and not transaction.mail.positive:
         return ()
-    refused = zip(recipients, transaction.rcpts, strict=True)
-    return tuple((index, Origin.BOUNCE) for index, rcpt in refused if rcpt and _is_about_the_address(rcpt))
+    asked = zip(recipients, transaction.rcpts, strict=True)
+    refused = [(index, rcpt) for index, rcpt in asked if rcpt and not rcpt.positive]
+    return tuple((index, Origin.BOUNCE) for index, rcpt in refused if _is_about_the_address(rcpt)) if refused else ()
 
 
 def _is_about_the_address(reply: Reply) -> bool:

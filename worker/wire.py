@@ -97,24 +97,27 @@ class Wire(asyncio.Protocol):
         if self._transport is not None and self._error is None:
             self._transport.write(octets)
 
-    async def reply(self, limit: float) -> Reply:
-        """The next whole reply, within `limit` seconds. Raises ConnectionLost, StepTimeout, Garbled."""
-        while not self._replies:
-            if self._error is not None:
-                raise self._error
-            await self._wait(limit)
+    def take(self) -> Reply | None:
+        """The next whole reply, if it is there."""
+        if not self._replies:
+            return None
         reply = self._replies.popleft()
         if reply.code == Code.CLOSING:  # RFC 5321 section 3.8: the server closes the channel, whatever was asked
             self._fail(ConnectionLost(str(reply), reply))
         return reply
 
-    async def _wait(self, limit: float) -> None:
-        self._waiter = self._loop.create_future()
-        self._watch(limit)
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+    async def reply(self, limit: float) -> Reply:
+        """The next whole reply, within `limit` seconds. Raises ConnectionLost, StepTimeout, Garbled."""
+        while (reply := self.take()) is None:
+            if self._error is not None:
+                raise self._error
+            self._waiter = self._loop.create_future()
+            self._watch(limit)
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        return reply
 
     async def drain(self, limit: float) -> None:
         """Wait until there is room to write, within `limit` seconds. Raises as `reply` does."""

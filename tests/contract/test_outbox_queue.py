@@ -60,7 +60,8 @@ async def test_accepted_message_waits_in_one_lane_per_domain(outbox):
     """A message to two domains becomes a delivery in each of their lanes."""
     mail = a_submission("a@one.test", "b@two.test", "c@ONE.test")
     await put(outbox, mail)
-    assert set(await outbox.due_lanes(now=NOON, limit=10)) == {"one.test", "two.test"}
+    lanes, first_due_at = await outbox.lanes(now=NOON, limit=10)
+    assert (set(lanes), first_due_at) == ({"one.test", "two.test"}, NOON)
     (delivery,) = await claim(outbox)
     assert delivery.recipients == (0, 2)
     assert delivery.content == mail.content
@@ -325,8 +326,7 @@ async def test_scheduled_message_waits_and_can_be_moved(outbox):
     mail = a_submission(scheduled_at=LATER)
     await put(outbox, mail)
     assert await states(outbox, mail.message.id) == (State.SCHEDULED,)
-    assert await outbox.due_lanes(now=NOON, limit=10) == []
-    assert await outbox.next_due_at() == LATER
+    assert await outbox.lanes(now=NOON, limit=10) == ([], LATER)
     moved = LATER + timedelta(hours=1)
     assert await outbox.reschedule(mail.message.id, moved, now=NOON) is Reschedule.RESCHEDULED
     assert await claim(outbox, now=LATER) == []

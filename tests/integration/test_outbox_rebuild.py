@@ -90,11 +90,16 @@ async def test_a_receipt_counts_although_the_queue_never_learned_of_it(machine):
     assert not await machine.settle(receipt)
 
 
-async def test_what_was_begun_and_not_ended_is_flagged(machine):
+@pytest.mark.parametrize("how", ["alone", "behind another"])
+async def test_what_was_begun_and_not_ended_is_flagged(machine, how):
     """Nobody knows whether the next hop has it: it goes out again, flagged, and an old token settles nothing."""
+    before = await machine.accept("bob@two.test")
     message_id = await machine.accept("ann@one.test")
     (claim,) = await machine.outbox.claim("one.test", channel="w", limit=1, now=clock.now())
-    machine.receipts.begin(claim)
+    if how == "alone":
+        machine.receipts.begin(claim)
+    else:
+        machine.receipts.write(await machine.attempt(before, State.DELIVERED), begins=claim)
     await machine.redis.flushdb()
     assert (await machine.rebuild()).in_doubt == 1
     (again,) = await machine.outbox.claim("one.test", channel="w", limit=1, now=clock.now())

@@ -121,7 +121,7 @@ class OutboxMachine(RuleBasedStateMachine):
         outcomes = tuple(Outcome(r, verdicts[r]) for r in claim.recipients)
         attempt, again_at = Attempt(self.now, "mx", outcomes), self.now + timedelta(seconds=30)
         if self.tokens.get(claim.delivery_id) == claim:  # a fenced worker has held back before the dot
-            self.journal.write(Receipt(claim, attempt, self.now, again_at).header())
+            self.journal.write(Receipt(claim, attempt, self.now, again_at).header)
             self.tried.add(claim.delivery_id)
         done = self.run(self.outbox.settle(claim, attempt, worker="w", now=self.now, next_attempt_at=again_at))
         assert done is (self.tokens.get(claim.delivery_id) == claim)

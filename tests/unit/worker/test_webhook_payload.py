@@ -6,6 +6,7 @@ import pytest
 from outbox import events
 from outbox.events import Event
 from outbox.message import Attempt, Claim, Outcome
+from outbox.receipt import Receipt
 from outbox.sender_domain import Hosts
 from outbox.states import State
 from runtime.clock import to_ms
@@ -28,7 +29,7 @@ def told(raw, message=MAIL):
 
 def attempted(*outcomes, message=MAIL, attempts=0):
     claim = Claim(message, b"", 0, "one.test", tuple(o.recipient for o in outcomes), attempts, 1, False)
-    return events.attempted(claim, Attempt(NOON, "mx", outcomes), at=NOON, worker="w", next_attempt_at=NOON)
+    return events.attempted(Receipt(claim, Attempt(NOON, "mx", outcomes), NOON, NOON), worker="w")
 
 
 def test_accepted_mail_is_sent_for_each_recipient():

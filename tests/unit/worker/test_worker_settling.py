@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from outbox.facts import under_way
 from outbox.journal import Journal
 from outbox.message import Attempt, Claim, Outcome
 from outbox.states import State
@@ -121,6 +122,27 @@ async def test_what_was_begun_is_known_until_the_machine_restarts(tmp_path):
     assert Receipts(journal).left_behind()[1] == {under_way.delivery_id, given_up.delivery_id}
     (tmp_path / "boot").write_text("another life of this machine")
     assert Receipts(journal).left_behind()[1] is None
+    await journal.close()
+
+
+async def test_a_receipt_says_what_begins_with_it(tmp_path):
+    """An attempt that begins as another ends needs no record of its own, and counts like any that was begun."""
+    journal = Journal(tmp_path / "journal" / "drain-1")
+    receipts = Receipts(journal)
+    receipts.left_behind()
+    first, second, third = a_claim(), a_claim(), a_claim()
+    receipts.begin(first)
+    receipts.write(Receipt(first, an_attempt(first), NOON, None), begins=second)
+    receipts.begin(second)  # it has
+    receipts.write(Receipt(second, an_attempt(second), NOON, None), begins=third)
+    assert under_way([tmp_path]) == {third.key}
+    await journal.close()
+
+    journal = Journal(journal.folder)
+    found, begun = Receipts(journal).left_behind()
+    assert [receipt.key for receipt in found] == [first.key, second.key]
+    assert begun == {third.delivery_id}
+    assert [header["kind"] for _, header, _ in journal.replay()] == ["begun", "receipt", "receipt"]
     await journal.close()
 
 
