@@ -12,9 +12,9 @@ from history.projection import Changes, Known, Projection, Telling, telling, tou
 from history.tally import COUNTED, domain_of, slot_of
 from history.writes import insert, rows_of, update
 from outbox.events import Event
+from outbox.packing import frame
 from outbox.stream import Recorded
 from runtime.clock import from_ms, to_ms
-from runtime.compression import compress
 
 _CHANGING_EMAIL = ("scheduled_at", "scheduled_number", "complained", "reaction", "last_event")
 _CHANGING_RECIPIENT = (
@@ -46,7 +46,7 @@ def write_batch(db: sa.Connection, checkpoint: int, batch: Sequence[Recorded], *
         return None
     projection = Projection(_known(db, batch))
     for recorded in sorted(batch, key=lambda recorded: recorded.event.number):
-        projection.apply(recorded.event, recorded.content)
+        projection.apply(recorded.event, recorded.packed)
     changes = projection.changes()
     _write(db, changes)
     return changes.unreadable
@@ -55,7 +55,7 @@ def write_batch(db: sa.Connection, checkpoint: int, batch: Sequence[Recorded], *
 def _known(db: sa.Connection, batch: Sequence[Recorded]) -> Known:
     """What the tables hold of these events, of their messages and of their policy objects."""
     ids = touched(recorded.event for recorded in batch)
-    with_content = touched(recorded.event for recorded in batch if recorded.content is not None)
+    with_content = touched(recorded.event for recorded in batch if recorded.packed is not None)
     emails, recipients, contents = tables.emails.c, tables.recipients.c, tables.contents.c
     known = Known()
     for email in rows_of(db, emails.id, ids, [emails[name] for name in _KNOWN_EMAIL]):
@@ -120,7 +120,7 @@ def _write(db: sa.Connection, changes: Changes) -> None:
     update(db, tables.recipients, changes.changed_recipients, changing=_CHANGING_RECIPIENT)
     insert(db, tables.events, changes.events)
     contents = changes.contents.items()
-    insert(db, tables.contents, [{"email_id": email_id, "raw": compress(raw)} for email_id, raw in contents])
+    insert(db, tables.contents, [{"email_id": email_id, "raw": frame(packed)} for email_id, packed in contents])
     insert(db, tables.policy_objects, changes.policy_objects)
     update(db, tables.policy_objects, changes.changed_policy_objects, changing=_CHANGING_POLICY)
     insert(db, tables.email_counts, changes.counts)

@@ -92,7 +92,7 @@ class Projection:
         }
 
     def apply(self, event: Event, content: bytes | None = None) -> None:
-        """Fold one event. `content` comes with `accepted`."""
+        """Fold one event. `content` comes with `accepted`, as it lies in the queue."""
         fields = event.fields
         fold = self._folds.get(str(fields.get("kind")))
         try:

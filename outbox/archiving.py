@@ -17,7 +17,7 @@ from outbox.errors import BlobLost, ObjectsUnavailable
 from outbox.generation import Memory
 from outbox.message import Message
 from outbox.retire import compact
-from outbox.tail import Recorded, Tail
+from outbox.tail import Recorded, Tail, weight_of
 from runtime.clock import from_ms
 from runtime.logs import get
 from runtime.settings import Settings
@@ -107,4 +107,4 @@ def _is_due(events: list[Recorded], now: datetime) -> bool:
     """Whether they are enough for a segment, heavy enough, or old enough."""
     if len(events) >= _SEGMENT_EVENTS or now - from_ms(events[0].event.fields["at"]) >= _LONGEST_OPEN:
         return True
-    return sum(len(r.content or b"") for r in events) >= _SEGMENT_BYTES
+    return sum(weight_of(recorded.event) for recorded in events) >= _SEGMENT_BYTES
