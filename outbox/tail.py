@@ -50,9 +50,7 @@ class Tail:
     def read(self, after: int, limit: int, *, contents: bool = True) -> list[Recorded]:
         """Consecutive events from the first that is newer than `after`: up to `limit`, or to a hole, or 16 MB."""
         events = _run(self.events(after, limit))
-        if not contents:
-            return [Recorded(event, None) for event in events]
-        found = self._contents([event for event in events if event.kind == "accepted"])
+        found = self._contents([event for event in events if event.kind == "accepted"]) if contents else {}
         return [Recorded(event, found.get(event.number)) for event in events]
 
     def events(self, after: int, limit: int) -> list[Event]:
