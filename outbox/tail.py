@@ -48,9 +48,17 @@ class Tail:
         return int(archived or 0)
 
     def read(self, after: int, limit: int, *, contents: bool = True) -> list[Recorded]:
+        """What `run` finds, complete if `contents`."""
+        events = self.run(after, limit)
+        return self.complete(events) if contents else [Recorded(event, None) for event in events]
+
+    def run(self, after: int, limit: int) -> list[Event]:
         """Consecutive events from the first that is newer than `after`: up to `limit`, or to a hole, or 16 MB."""
-        events = _run(self.events(after, limit))
-        found = self._contents([event for event in events if event.kind == "accepted"]) if contents else {}
+        return _run(self.events(after, limit))
+
+    def complete(self, events: list[Event]) -> list[Recorded]:
+        """The events with their contents."""
+        found = self._contents([event for event in events if event.kind == "accepted"])
         return [Recorded(event, found.get(event.number)) for event in events]
 
     def events(self, after: int, limit: int) -> list[Event]:
