@@ -3,7 +3,6 @@
 An event that cannot be read changes no row; it is kept as it is in `events` and named in `Changes.unreadable`.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -92,7 +91,7 @@ class Projection:
         }
 
     def apply(self, event: Event, content: bytes | None = None) -> None:
-        """Fold one event. `content` comes with `accepted`."""
+        """Fold one event. `content` comes with `accepted`, as it lies in the queue."""
         fields = event.fields
         fold = self._folds.get(str(fields.get("kind")))
         try:
@@ -176,7 +175,7 @@ class Projection:
     def _attempted(self, number: int, fields: Fields, at: datetime) -> None:
         outcomes = [_outcome(raw) for raw in fields["outcomes"]]
         recipients = self._recipients(fields["id"])
-        counted: Counter[str] = Counter()
+        counted: dict[str, int] = {}
         sent = fields["number"] == 1 and self._is_scheduled(fields["id"])
         for outcome in outcomes:
             row = recipients.get(outcome.recipient)
@@ -186,8 +185,10 @@ class Projection:
                 self._moved[fields["id"], outcome.recipient] = None
             self._move(fields["id"], row, outcome.state, number=number, at=at)
             if outcome.state not in ENDED or row["number"] == number:  # of two ends one stands
-                counted[counted_as(outcome)] += 1
-                counted["sent"] += sent and outcome.state is not State.SUPPRESSED
+                word = counted_as(outcome)
+                counted[word] = counted.get(word, 0) + 1
+                if sent and outcome.state is not State.SUPPRESSED:
+                    counted["sent"] = counted.get("sent", 0) + 1
         self._count(fields, counted, number=number, at=at)
 
     def _is_scheduled(self, email_id: str) -> bool:
@@ -260,15 +261,15 @@ def _outcome(raw: dict[str, Any]) -> Outcome:
 
 def _event_row(event: Event, at: datetime) -> Row:
     """The event as a fact; the message of `accepted` is left out, since emails and recipients hold it."""
-    body = event.fields.copy()
+    kind, body = event.kind, event.fields.copy()
     for name in _ENVELOPE:
         body.pop(name, None)
-    if event.kind == "accepted":
+    if kind == "accepted":
         body.pop("message", None)
     return {
         "number": event.number,
         "email_id": str(event.fields.get("id") or ""),
-        "kind": event.kind,
+        "kind": kind,
         "at": at,
         "body": body,
     }

@@ -10,19 +10,20 @@ from history.moves import Row
 from outbox.bounces import bounce_of
 from outbox.message import Outcome
 from outbox.states import State
+from runtime.clock import from_ms, to_ms
 
-_MINUTES = 15  # of a slot: the hours and days of every time zone begin with one
+_SLOT = 15 * 60 * 1000  # ms of a slot: the hours and days of every time zone begin with one
 COUNTED = (
     *("sent", "delivered", "delivery_delayed", "bounced_permanent", "bounced_transient", "bounced_undetermined"),
     *("suppressed", "complained", "failed", "opened", "clicked", "unique_opened", "unique_clicked"),
 )
 
-Key = tuple[datetime, str]  # a slot, and a domain in lower case
+Key = tuple[int, str]  # a slot by its place in time, and a domain in lower case
 
 
 def slot_of(at: datetime) -> datetime:
-    """The quarter of an hour in which it is. `at` is UTC."""
-    return at.replace(minute=at.minute // _MINUTES * _MINUTES, second=0, microsecond=0)
+    """The quarter of an hour in which it is."""
+    return from_ms(to_ms(at) // _SLOT * _SLOT)
 
 
 def domain_of(reverse_path: str) -> str:
@@ -44,16 +45,16 @@ class Tally:
     """Counts events, in the order of their numbers, into rows of `email_counts`."""
 
     def __init__(self, known: Iterable[Row]) -> None:
-        self._rows: dict[Key, Row] = {(row["slot"], row["domain"]): row for row in known}
+        self._rows: dict[Key, Row] = {(to_ms(row["slot"]) // _SLOT, row["domain"]): row for row in known}
         self._known = frozenset(self._rows)
         self._moved: dict[Key, None] = {}
 
     def add(self, number: int, at: datetime, domain: str, amounts: Mapping[str, int]) -> None:
         """Count one event, unless its row counts it already."""
-        key = slot_of(at), domain
+        key = to_ms(at) // _SLOT, domain
         row = self._rows.get(key)
         if row is None:
-            empty: Row = {"slot": key[0], "domain": domain, "number": 0, **dict.fromkeys(COUNTED, 0)}
+            empty: Row = {"slot": slot_of(at), "domain": domain, "number": 0, **dict.fromkeys(COUNTED, 0)}
             row = self._rows[key] = empty
         if number <= row["number"] or not any(amounts.values()):
             return

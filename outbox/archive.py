@@ -18,6 +18,7 @@ from outbox.errors import Gap
 from outbox.events import Event
 from outbox.object_store import ARCHIVED, Store, open_archive_store
 from outbox.object_store_folder import FolderStore
+from outbox.packing import unshrunk
 from outbox.records import decode, encode
 from outbox.tail import Recorded
 from runtime.compression import compress, decompress
@@ -139,7 +140,7 @@ def _sorted(names: Iterable[str]) -> list[Segment]:
 
 def _pack(events: list[Recorded]) -> bytes:
     plain = b"".join(
-        encode({"n": r.event.number, "e": r.event.fields, "content": r.content is not None}, r.content or b"")
+        encode({"n": r.event.number, "e": r.event.fields, "content": r.packed is not None}, r.content or b"")
         for r in events
     )
     return compress(plain)
@@ -147,6 +148,6 @@ def _pack(events: list[Recorded]) -> bytes:
 
 def _unpack(octets: bytes) -> list[Recorded]:
     return [
-        Recorded(Event(header["n"], header["e"]), blob if header["content"] else None)
+        Recorded(Event(header["n"], header["e"]), unshrunk(blob) if header["content"] else None)
         for _, header, blob in decode(io.BytesIO(decompress(octets)))
     ]

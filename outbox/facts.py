@@ -138,10 +138,11 @@ class Sources:
         if account.accepted.archive < 0:
             return self._of_queue(redis, prefix, account.id)
         (found,) = self.archives[account.accepted.archive].read(account.accepted.number - 1, 1)
-        if found.content is None:
+        content = found.content
+        if content is None:
             return None
-        header = {"messages": [found.event.fields["message"]], "sizes": [len(found.content)]}
-        return Entry.from_record(header, found.content).submissions[0]
+        header = {"messages": [found.event.fields["message"]], "sizes": [len(content)]}
+        return Entry.from_record(header, content).submissions[0]
 
     def _of_queue(self, redis: Redis, prefix: str, message_id: str) -> Submission | None:
         pipe = redis.pipeline(transaction=False)

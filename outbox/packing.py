@@ -13,12 +13,20 @@ _WORTH = 512  # octets: less of it saves less than it costs
 
 def packed(content: bytes) -> bytes:
     """What the queue gets."""
-    if is_compressed(content):  # a message cannot be, but what goes in comes out
-        return compress(content)
-    if len(content) < _WORTH:
-        return content
+    if len(content) < _WORTH or is_compressed(content):
+        return unshrunk(content)
     small = compress(content)
     return small if len(small) < len(content) else content
+
+
+def unshrunk(content: bytes) -> bytes:
+    """What `unpacked` takes for this content, where nobody needs it small."""
+    return compress(content) if is_compressed(content) else content  # a message cannot be, but what goes in comes out
+
+
+def frame(octets: bytes) -> bytes:
+    """One Zstandard frame of a content that lies as in the queue."""
+    return octets if is_compressed(octets) else compress(octets)
 
 
 @overload

@@ -68,7 +68,12 @@ class Scripts:
 
 def run(redis: BlockingRedis, settings: Settings, name: str, *arguments: Argument) -> Any:
     """One script's reply, for blocking code. Raises QueueLost, and what the way to it raises."""
+    text, digest = source(name)
+    keys = Memory(settings).script_keys
     try:
-        return redis.eval(source(name)[0], *Memory(settings).script_keys, *arguments)  # type: ignore[arg-type]
+        try:
+            return redis.evalsha(digest, *keys, *arguments)  # type: ignore[arg-type]
+        except NoScriptError:
+            return redis.eval(text, *keys, *arguments)  # type: ignore[arg-type]
     except ResponseError as refusal:
         raise told(refusal) from None

@@ -63,7 +63,7 @@ class EventSource:
 
         Raises ObjectsUnavailable where a large one cannot be read here: within half a minute the archive has it.
         """
-        if recorded.event.kind != "accepted" or recorded.content is not None:
+        if recorded.event.kind != "accepted" or recorded.packed is not None:
             return recorded
         kept = self._archive.read(recorded.event.number - 1, 1)
         if not kept and is_large(recorded.event):

@@ -1,15 +1,14 @@
 """The tail of the events: what the stream in the queue still holds, with the contents of accepted messages."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import orjson
 from redis import Redis
 
 from outbox.events import Event
 from outbox.message import Message
-from outbox.packing import unpacked
+from outbox.packing import unpacked, unshrunk
 
 _MOST_BYTES = 16 * 1024 * 1024  # of content in one reading
 _EVENTS_AT_ONCE, _CONTENTS_AT_ONCE = 500, 50  # of one call: everybody else waits for it
@@ -17,12 +16,16 @@ _EVENTS_AT_ONCE, _CONTENTS_AT_ONCE = 500, 50  # of one call: everybody else wait
 ReadBlob = Callable[[Message], bytes | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """An event, and with `accepted` the content of its message, unless it is gone from the queue."""
+class Recorded(NamedTuple):
+    """An event, and with `accepted` the content of its message as the queue keeps it, unless it is gone there."""
 
     event: Event
-    content: bytes | None
+    packed: bytes | None
+
+    @property
+    def content(self) -> bytes | None:
+        """The content itself. Raises ValueError for what is damaged."""
+        return unpacked(self.packed)
 
 
 class Tail:
@@ -45,10 +48,16 @@ class Tail:
         return int(archived or 0)
 
     def read(self, after: int, limit: int, *, contents: bool = True) -> list[Recorded]:
+        """What `run` finds, complete if `contents`."""
+        events = self.run(after, limit)
+        return self.complete(events) if contents else [Recorded(event, None) for event in events]
+
+    def run(self, after: int, limit: int) -> list[Event]:
         """Consecutive events from the first that is newer than `after`: up to `limit`, or to a hole, or 16 MB."""
-        events = _run(self.events(after, limit))
-        if not contents:
-            return [Recorded(event, None) for event in events]
+        return _run(self.events(after, limit))
+
+    def complete(self, events: list[Event]) -> list[Recorded]:
+        """The events with their contents."""
         found = self._contents([event for event in events if event.kind == "accepted"])
         return [Recorded(event, found.get(event.number)) for event in events]
 
@@ -84,16 +93,22 @@ class Tail:
         for start in range(0, len(keys), _CONTENTS_AT_ONCE):
             octets += cast("Any", self._redis.mget(keys[start : start + _CONTENTS_AT_ONCE]))
         found = zip(accepted, octets, strict=True)
-        contents = {event.number: unpacked(packed) for event, packed in found if packed and not is_large(event)}
+        contents = {event.number: packed for event, packed in found if packed and not is_large(event)}
         for event in filter(is_large, accepted):
             content = self._read_blob(Message.from_dict(event.fields["message"]))
-            contents |= {event.number: content} if content is not None else {}
+            contents |= {event.number: unshrunk(content)} if content is not None else {}
         return contents
 
 
 def is_large(event: Event) -> bool:
     """Whether it is of a message whose content lies beside the queue."""
     return bool(event.fields.get("message", {}).get("blob"))
+
+
+def weight_of(event: Event) -> int:
+    """Octets of the content that it brings."""
+    size: int = event.fields.get("message", {}).get("size", 0)
+    return size
 
 
 def _run(events: Iterable[Event]) -> list[Event]:
@@ -104,5 +119,5 @@ def _run(events: Iterable[Event]) -> list[Event]:
         if run and (event.number != run[-1].number + 1 or weight > _MOST_BYTES):
             break
         run.append(event)
-        weight += event.fields.get("message", {}).get("size", 0)
+        weight += weight_of(event)
     return run

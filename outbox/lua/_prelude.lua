@@ -20,7 +20,8 @@ end
 
 if KEYS[2] then
   local mark, number = string.match(KEYS[2], ':mark:(.*):(%d+)$')
-  if redis.call('GET', key('generation')) ~= mark or tonumber(redis.call('GET', key('seq')) or '0') < tonumber(number) then
+  local generation, seq = unpack(redis.call('MGET', key('generation'), key('seq')))
+  if generation ~= mark or tonumber(seq or '0') < tonumber(number) then
     return redis.error_reply('LOST the queue lost its memory: nightmail rebuild queue')
   end
 end
@@ -60,8 +61,7 @@ local function wake(lane) -- a worker looks at the due lanes; at this one at onc
 end
 
 local function enter(lane, due) -- the lane has work that is due then
-  local first = redis.call('ZSCORE', key('lanes'), lane)
-  if not first or tonumber(first) > tonumber(due) then redis.call('ZADD', key('lanes'), due, lane) end
+  redis.call('ZADD', key('lanes'), 'LT', due, lane)
 end
 
 local function enlist(lane, did, due)
@@ -106,8 +106,7 @@ local after_letters = { opened = 'o', clicked = 'k' } -- in a brief: what came a
 
 local function flow(name, bucket, lane, n)
   local k = key(name, bucket)
-  redis.call('HINCRBY', k, lane, n)
-  redis.call('EXPIRE', k, 180)
+  if redis.call('HINCRBY', k, lane, n) == n then redis.call('EXPIRE', k, 180) end
 end
 
 local function finish(id, now) -- one delivery of the message ended; with the last its content may go, once it is archived

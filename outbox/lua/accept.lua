@@ -39,28 +39,28 @@ if #fresh > 0 then number = redis.call('INCRBY', key('seq'), #fresh) - #fresh en
 
 for _, one in ipairs(fresh) do
   local a, bucket = one[1], one[2]
-  local id, meta, content, state, created, n = ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], ARGV[a + 4], tonumber(ARGV[a + 5])
-  local m = key('m', id)
+  local id, meta, content, state, created, n = ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], ARGV[a + 4], ARGV[a + 5]
   number = number + 1
-  redis.call('XADD', key('events'), number .. '-0', 'e',
+  local event = tostring(number)
+  redis.call('XADD', key('events'), event .. '-0', 'e',
     '{"kind":"accepted","at":' .. created .. ',"id":"' .. id .. '","message":' .. meta .. '}')
   redis.call('SET', key('c', id), content)
-  local fields = { 'meta', meta, 'live', n, 'n', n, 'first', number, 'last', number }
-  for k = 0, n - 1 do
-    local lane, due, to = ARGV[a + 6 + 3 * k], ARGV[a + 7 + 3 * k], ARGV[a + 8 + 3 * k]
+  local fields = { 'meta', meta, 'live', n, 'n', n, 'first', event, 'last', event }
+  for nth = 0, n - 1 do
+    local k, lane, due, to = tostring(nth), ARGV[a + 6 + 3 * nth], ARGV[a + 7 + 3 * nth], ARGV[a + 8 + 3 * nth]
     fields[#fields + 1], fields[#fields + 2] = 'lane:' .. k, lane
     fields[#fields + 1], fields[#fields + 2] = 'to:' .. k, to
     fields[#fields + 1], fields[#fields + 2] = 'state:' .. k, state
-    local waits = lanes[lane] or { due = due }
+    local waits, recipients = lanes[lane] or { due = due }, size(to)
     lanes[lane] = waits
     waits[#waits + 1], waits[#waits + 2] = due, id .. '/' .. k
     if tonumber(due) < tonumber(waits.due) then waits.due = due end
-    states[state] = (states[state] or 0) + size(to)
+    states[state] = (states[state] or 0) + recipients
     local flowing = flows[bucket] or {}
     flows[bucket] = flowing
-    flowing[lane] = (flowing[lane] or 0) + size(to)
+    flowing[lane] = (flowing[lane] or 0) + recipients
   end
-  many('HSET', m, fields)
+  many('HSET', key('m', id), fields)
   index[#index + 1], index[#index + 2] = created, id
 end
 

@@ -39,6 +39,22 @@ async def test_archive_waits_for_age_or_number(tail, settings):
     assert archive_once(tail, settings, now=MUCH_LATER) == 0
 
 
+async def test_archive_leaves_to_a_recorder_in_step_what_it_reads_next(tail, settings):
+    """Behind one that waits for its database, or that says nothing any more, everything is archived."""
+    await deliver(settings, 3)
+    recorder = Progress(tail, settings, now=lambda: MUCH_LATER)
+    recorder.publish(2, "ok")
+    assert archive_once(tail, settings, now=MUCH_LATER) == 2
+    assert archive_once(tail, settings, now=MUCH_LATER) == 0
+    recorder.publish(3, "ok")
+    assert archive_once(tail, settings, now=MUCH_LATER) == 1
+    recorder.publish(3, "waiting", "the database is away")
+    assert archive_once(tail, settings, now=MUCH_LATER) == 3
+    await deliver(settings, 1)
+    recorder.publish(6, "ok")
+    assert archive_once(tail, settings, now=MUCH_LATER + timedelta(minutes=1)) == 2
+
+
 async def test_ended_messages_are_forgotten_behind_the_archive(tail, settings):
     """Memory is given back once events are archived, and the recorder still reads everything, contents too."""
     mails = await deliver(settings, 3)
