@@ -131,7 +131,8 @@ class Intake:
         return self._told(asked, accepted) if accepted else ()
 
     async def _run(self, asked: Asked, compose: Compose, *, large: int) -> Composed:
-        body, fetched = asked.body, await self._fetch(asked)
+        body = asked.body
+        fetched = await self._fetch(asked) if MARK in body else {}
         large = min(large, _TRACKED_LARGE) if self._composer.tracks else large
         # Words for a time take milliseconds to read, and a second the first time; a template may be a long text.
         if len(body) > large or b'"scheduled_at"' in body or b'"template"' in body:
@@ -151,8 +152,6 @@ class Intake:
         one again: this bounds the requests that hold files.
         """
         body = asked.body
-        if MARK not in body:
-            return {}
         urls = await self._acceptor.door.in_thread(lambda: urls_of(decode(body)), len(body))
         if not urls:
             return {}

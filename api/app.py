@@ -50,10 +50,10 @@ def new_app(
     """
     app = App(title)
     errors.install(app)
-    if handlers:
-        app.surround(Direct, handlers=handlers)
     if readers:
         app.surround(ReadersFirst, readers=readers)
+    if handlers:
+        app.surround(Direct, handlers=handlers)
     app.surround(limits.BodyLimit, limit=settings.max_message_bytes + limits.JSON_OVERHEAD)
     if acceptor is not None:
         app.surround(limits.Admission, acceptor=acceptor)

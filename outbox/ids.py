@@ -5,7 +5,7 @@ A derived id needs no lookup: every process, the journal and a second node answe
 
 import hashlib
 import hmac
-import secrets
+import os
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -34,7 +34,7 @@ def day_of(now: datetime) -> int:
 
 def new_id(now: datetime) -> str:
     """A UUID of version 7 (RFC 9562 section 5.7): 48 bits of milliseconds, then random bits."""
-    value = (to_ms(now) << 80) | int.from_bytes(secrets.token_bytes(10))
+    value = (to_ms(now) << 80) | int.from_bytes(os.urandom(10))
     return _stamp(value, version=7)
 
 
