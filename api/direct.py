@@ -6,10 +6,10 @@ The same handlers stand in the routing table, which documents them and serves wh
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+import orjson
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api import errors
-from api.answer import send_json
+from api import errors, frame
 
 Handler = Callable[[Scope, Receive], Awaitable[dict[str, Any]]]
 
@@ -33,4 +33,4 @@ class Direct:
         except errors.TOLD as failure:
             await errors.told(scope, failure)(scope, receive, send)
         else:
-            await send_json(send, answer)
+            frame.answer(scope, orjson.dumps(answer))
