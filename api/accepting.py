@@ -7,13 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from fastapi import Request
+from starlette.types import Receive, Scope
 
 from api.compose import Composer
 from api.errors import ApiError, invalid
 from api.fetching import MARK, Fetched, Fetcher, urls_of, with_files
 from api.idempotency import identify, read_key
 from api.limits import Visit
+from api.reading import whole_body
 from api.request import decode
 from outbox.accept import Accepted, Acceptor, Submission, demand_size
 from outbox.errors import IdempotencyConflict
@@ -33,23 +34,22 @@ _FORBIDDEN = 403
 class Asked:
     """A request to send, as it came."""
 
-    request: Request
+    scope: Scope
     body: bytes
     idempotency_key: str | None
-    scope: str
     mode: Mode
 
     @classmethod
-    async def of(cls, request: Request, *, scope: str, mode: Mode) -> "Asked":
+    async def of(cls, scope: Scope, receive: Receive, *, mode: Mode = "strict") -> "Asked":
         """Read it whole. Raises ApiError 400 for a key that is none."""
-        key = read_key(request)
-        return cls(request, await request.body(), key, scope, mode)
+        key = read_key(scope)
+        return cls(scope, await whole_body(receive), key, mode)
 
     def identify(self, parsed: Any) -> Idempotency | None:
         """What makes a repeat of it, if it has a key."""
         # What was refused in one mode has no id, so in the other it is another request.
         whole = parsed if self.mode == "strict" else {self.mode: parsed}
-        return identify(self.idempotency_key, scope=self.scope, parsed=whole)
+        return identify(self.idempotency_key, scope=f"POST {self.scope['path']}", parsed=whole)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +81,9 @@ class Intake:
         self._composer = composer
         self._fetcher = fetcher
 
-    async def one(self, request: Request, key: ApiKey) -> str:
+    async def one(self, scope: Scope, receive: Receive, key: ApiKey) -> str:
         """The id of the message, durable. Raises ApiError, Unavailable, TooLarge, IdempotencyConflict."""
-        asked = await Asked.of(request, scope="POST /emails", mode="strict")
+        asked = await Asked.of(scope, receive)
 
         def compose(fetched: Fetched) -> Composed:
             item = decode(asked.body)
@@ -91,12 +91,14 @@ class Intake:
 
         return (await self._whole(asked, compose, large=_LARGE))[0]
 
-    async def batch(self, request: Request, key: ApiKey, mode: Mode) -> tuple[tuple[str, ...], tuple[Refused, ...]]:
+    async def batch(
+        self, scope: Scope, receive: Receive, key: ApiKey, mode: Mode
+    ) -> tuple[tuple[str, ...], tuple[Refused, ...]]:
         """The ids, and what was refused; in strict mode the first refusal is raised and nothing is taken.
 
         Raises as `one` does, and IdempotencyConflict for a repeat of which nobody can say what it was answered.
         """
-        asked = await Asked.of(request, scope="POST /emails/batch", mode=mode)
+        asked = await Asked.of(scope, receive, mode=mode)
 
         def compose(fetched: Fetched) -> Composed:
             items = self._items(asked.body)
@@ -129,7 +131,8 @@ class Intake:
         return self._told(asked, accepted) if accepted else ()
 
     async def _run(self, asked: Asked, compose: Compose, *, large: int) -> Composed:
-        body, fetched = asked.body, await self._fetch(asked)
+        body = asked.body
+        fetched = await self._fetch(asked) if MARK in body else {}
         large = min(large, _TRACKED_LARGE) if self._composer.tracks else large
         # Words for a time take milliseconds to read, and a second the first time; a template may be a long text.
         if len(body) > large or b'"scheduled_at"' in body or b'"template"' in body:
@@ -149,12 +152,10 @@ class Intake:
         one again: this bounds the requests that hold files.
         """
         body = asked.body
-        if MARK not in body:
-            return {}
         urls = await self._acceptor.door.in_thread(lambda: urls_of(decode(body)), len(body))
         if not urls:
             return {}
-        visit: Visit = asked.request.scope["visit"]
+        visit: Visit = asked.scope["visit"]
         visit.step_out()
         async with self._fetcher.turn():
             fetched = await self._fetcher.fetch(urls, all_needed=asked.mode == "strict")
@@ -186,7 +187,7 @@ class Intake:
         return self._told(asked, await self._acceptor.accept(composed.submissions, composed.idempotency))
 
     def _told(self, asked: Asked, accepted: Accepted) -> tuple[str, ...]:
-        asked.request.scope["facts"] |= {"ids": accepted.ids, "replayed": accepted.replayed}
+        asked.scope["facts"] |= {"ids": accepted.ids, "replayed": accepted.replayed}
         return accepted.ids
 
 

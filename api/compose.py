@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 from api import attachments, custom_headers
@@ -20,9 +21,8 @@ from outbox.entry import Submission
 from outbox.header_text import Unrenderable, has_control
 from outbox.message import Message, Recipient, RecipientKind
 from outbox.policy import ApiKey, Policy
-from outbox.render import Draft, Mailbox, render
+from outbox.render import Draft, Rendered, render
 from outbox.tracking import Tracked, Tracking
-from runtime.clock import from_ms, to_ms
 from runtime.settings import Settings
 
 _MOST_TAGS = 75
@@ -30,6 +30,7 @@ _TAG = re.compile(r"[A-Za-z0-9_-]{1,256}")
 _LONGEST_SUBJECT = 8192
 
 Named = dict[RecipientKind, tuple[Address, ...]]
+_mailbox, _written, _address = map(attrgetter, ("mailbox", "written", "address"))
 
 
 class Composer:
@@ -52,39 +53,49 @@ class Composer:
 
     def compose(self, request: EmailRequest, key: ApiKey, *, message_id: str) -> Submission:
         """The message under its id, with its octets. All that can be said against it is said here, as ApiError."""
-        now = from_ms(to_ms(self._now()))  # stores keep milliseconds, and a cursor compares them
+        now = self._now()
         _refuse_unsupported(request)
         _require_body(request)
         sender = parse(request.sender, field="from")
         named = self._recipients(request)
         self._authorise(sender.domain, key)
         draft = self._draft(request, sender, named)
+        tags = _tags(request.tags)
+        scheduled_at = self._scheduled_at(request.scheduled_at, now)
+        draft = self._tracked(draft, sender.domain, Tracked(message_id, now))
+        message_id_header = f"<{message_id}@{self._settings.smtp_hostname}>"
+        rendered = self._render(draft, message_id_header, now)
+        recipients = _envelope(named)
+        envelope = (sender.mailbox.address, *map(_address, recipients))
         message = Message(
             id=message_id,
             created_at=now,
             via="http",
             key_id=key.id,
             reverse_path=sender.mailbox.address,
-            recipients=_envelope(named),
+            recipients=recipients,
             sender=request.sender,
-            to=_written(named["to"]),
-            cc=_written(named["cc"]),
-            bcc=_written(named["bcc"]),
+            to=tuple(map(_written, named["to"])),
+            cc=tuple(map(_written, named["cc"])),
+            bcc=tuple(map(_written, named["bcc"])),
             reply_to=_as_tuple(request.reply_to),
             subject=draft.subject,
-            tags=_tags(request.tags),
-            message_id_header=f"<{message_id}@{self._settings.smtp_hostname}>",
+            tags=tags,
+            message_id_header=message_id_header,
             from_domain=sender.domain,
-            scheduled_at=self._scheduled_at(request.scheduled_at, now),
+            scheduled_at=scheduled_at,
+            size=len(rendered.content),
+            text_derived=rendered.text_derived,
+            smtputf8=rendered.smtputf8 or not all(map(str.isascii, envelope)),
         )
-        return self._render(self._tracked(draft, message), message)
+        return Submission(message, rendered.content)
 
     def _draft(self, request: EmailRequest, sender: Address, named: Named) -> Draft:
         return Draft(
             sender=sender.mailbox,
-            to=_mailboxes(named["to"]),
-            cc=_mailboxes(named["cc"]),
-            reply_to=_mailboxes(self._reply_to(request)),
+            to=tuple(map(_mailbox, named["to"])),
+            cc=tuple(map(_mailbox, named["cc"])),
+            reply_to=tuple(map(_mailbox, self._reply_to(request))),
             subject=_subject(request.subject),
             html=request.html or None,
             text=request.text,
@@ -92,31 +103,23 @@ class Composer:
             attachments=attachments.read_all(request.attachments),
         )
 
-    def _tracked(self, draft: Draft, message: Message) -> Draft:
+    def _tracked(self, draft: Draft, sender: str, tracked: Tracked) -> Draft:
         """With links and image of ours, if the sender's domain wants that. Unsubscribing needs none of our machines."""
-        domain = self._policy.get("domain", message.from_domain) if self.tracks else None
+        domain = self._policy.get("domain", sender) if self.tracks else None
         if domain is None or draft.html is None:
             return draft
         unsubscribe = " ".join(value for name, value in draft.headers if name.lower() == "list-unsubscribe")
-        tracked = Tracked(message.id, message.created_at)
         html = self._tracking.track(draft.html, domain, tracked, except_for=unsubscribe)
         return draft if html is None else replace(draft, tracked_html=html)
 
-    def _render(self, draft: Draft, message: Message) -> Submission:
+    def _render(self, draft: Draft, message_id_header: str, now: datetime) -> Rendered:
         try:
-            rendered = render(draft, message_id=message.message_id_header, date=message.created_at)
+            rendered = render(draft, message_id=message_id_header, date=now)
         except Unrenderable as reason:
             raise invalid(str(reason)) from reason
         if len(rendered.content) > self._settings.max_message_bytes:
             raise invalid(f"The email is larger than {self._settings.max_message_bytes} bytes.")
-        envelope = (message.reverse_path, *(r.address for r in message.recipients))
-        message = replace(
-            message,
-            size=len(rendered.content),
-            text_derived=rendered.text_derived,
-            smtputf8=rendered.smtputf8 or not all(map(str.isascii, envelope)),
-        )
-        return Submission(message, rendered.content)
+        return rendered
 
     def scheduled_at(self, written: str) -> datetime:
         """The instant that a change of schedule asks for. Raises ApiError."""
@@ -193,14 +196,6 @@ def _envelope(named: Named) -> tuple[Recipient, ...]:
         for address in addresses:
             first.setdefault(address.mailbox.address, Recipient(address.mailbox.address, kind))
     return tuple(first.values())
-
-
-def _mailboxes(addresses: tuple[Address, ...]) -> tuple[Mailbox, ...]:
-    return tuple(address.mailbox for address in addresses)
-
-
-def _written(addresses: tuple[Address, ...]) -> tuple[str, ...]:
-    return tuple(address.written for address in addresses)
 
 
 def _as_tuple(value: str | list[str] | None) -> tuple[str, ...]:

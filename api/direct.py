@@ -4,17 +4,18 @@ The same handlers stand in the routing table, which documents them and serves wh
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
-from fastapi import Request, Response
+import orjson
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api import errors
+from api import errors, frame
 
-Handler = Callable[[Request], Awaitable[Response]]
+Handler = Callable[[Scope, Receive], Awaitable[dict[str, Any]]]
 
 
 class Direct:
-    """Middleware: answers POST to the paths of `handlers`."""
+    """Middleware: answers POST to the paths of `handlers`, with the JSON that they give."""
 
     def __init__(self, app: ASGIApp, *, handlers: Mapping[str, Handler]) -> None:
         self._app = app
@@ -27,9 +28,9 @@ class Direct:
             await self._app(scope, receive, send)
             return
         scope["facts"]["route"] = scope["path"]
-        request = Request(scope, receive)
         try:
-            response = await handler(request)
+            answer = await handler(scope, receive)
         except errors.TOLD as failure:
-            response = await errors.answer(request, failure)
-        await response(scope, receive, send)
+            await errors.told(scope, failure)(scope, receive, send)
+        else:
+            frame.answer(scope, orjson.dumps(answer))

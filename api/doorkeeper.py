@@ -7,12 +7,13 @@ connection where nothing else is under way; all others are refused by `Admission
 
 import asyncio
 import re
+from collections.abc import Iterable
 from datetime import timedelta
-from functools import cache
+from functools import cache, partial
 from math import inf
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from api import errors, frame
 from api.errors import ApiError
@@ -22,6 +23,7 @@ from outbox.errors import Unavailable
 
 _LINES = {f"POST {path} HTTP/1.1\r\n".encode(): path for path in SENDING}
 _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]{1,6})\r\n")  # larger bodies are not swallowed in passing
+Field = tuple[bytes, bytes]
 _UNUSUAL = (b"\r\nconnection: close", b"\r\ntransfer-encoding:", b"\r\nexpect:")
 
 
@@ -74,6 +76,10 @@ class Doorkeeper(HttpToolsProtocol):
         self._is_amid = False
         super().on_message_complete()
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        cycle.scope["answer"] = partial(_answer, cycle)  # type: ignore[typeddict-unknown-key]
+        super()._start_asgi_task(cycle, app)
+
     def timeout_keep_alive_handler(self) -> None:
         """Close the connection, unless it was refused something meanwhile: a timer for each would cost more."""
         left = self._refused_at + self.timeout_keep_alive - self.loop.time()
@@ -93,7 +99,7 @@ class Doorkeeper(HttpToolsProtocol):
             self.acceptor.demand()
         except Unavailable as refusal:
             error = errors.of(refusal)
-            date = b"".join(b"%s: %s\r\n" % field for field in self.server_state.default_headers)
+            date = _written(self.server_state.default_headers)
             answer = _after_date(error.status, error.name, error.message, error.retry_after)
             self.transport.write(b"%s%s%s" % (STATUS_LINE[error.status], date, answer))
             self._to_skip = head.octets - len(data)
@@ -110,7 +116,25 @@ def protocol(acceptor: Acceptor) -> type[asyncio.Protocol]:
     return type(Doorkeeper.__name__, (Doorkeeper,), {"acceptor": acceptor})
 
 
+def _answer(cycle: RequestResponseCycle, status: int, fields: Iterable[Field], body: bytes) -> None:
+    """The whole of an answer that is ours from its first octet to its last: nothing in it needs to be looked at."""
+    if cycle.disconnected:
+        return
+    cycle.response_started = cycle.response_complete = True
+    closing = b"" if cycle.keep_alive else b"connection: close\r\n"
+    head = _written((*cycle.default_headers, *fields))
+    cycle.transport.write(b"%s%s%s\r\n%s" % (STATUS_LINE[status], head, closing, body))
+    if not cycle.keep_alive:
+        cycle.transport.close()
+    cycle.message_event.set()
+    cycle.on_response()
+
+
+def _written(fields: Iterable[Field]) -> bytes:
+    return b"".join([b"%s: %s\r\n" % field for field in fields])
+
+
 @cache
 def _after_date(status: int, name: str, message: str, retry_after: timedelta | None) -> bytes:
     response = errors.respond(ApiError(status, name, message, retry_after=retry_after))
-    return b"".join(b"%s: %s\r\n" % field for field in response.raw_headers) + b"\r\n" + response.body
+    return _written(response.raw_headers) + b"\r\n" + response.body

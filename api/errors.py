@@ -9,6 +9,7 @@ from math import ceil
 from fastapi import FastAPI, Request, Response
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from api.answer import json_response
 from outbox.errors import Full, IdempotencyConflict, Overloaded, TooLarge, Unavailable
@@ -104,18 +105,27 @@ def _of_unavailable(failure: Unavailable) -> ApiError:
     return unavailable(failure.retry_after)
 
 
-async def answer(request: Request, failure: Exception) -> Response:
+def told(scope: Scope, failure: Exception) -> Response:
     """What is said to an exception of `TOLD`, and a line in the log where it is none of ours."""
     error = of(failure)
-    request.scope["facts"]["error"] = error.name
+    scope["facts"]["error"] = error.name
     if not isinstance(failure, ApiError | HTTPException):
         log.warning("request.hindered", error=f"{type(failure).__name__}: {failure}"[:200])
     response = respond(error)
-    request.scope["facts"]["refusal"] = response.body
+    scope["facts"]["refusal"] = response.body
     return response
 
 
+async def _answer(request: Request, failure: Exception) -> Response:
+    return told(request.scope, failure)
+
+
+async def _surprised(_request: Request, _failure: Exception) -> Response:
+    return respond(UNEXPECTED)
+
+
 def install(app: FastAPI) -> None:
-    """Let `app` answer these exceptions as `of` says. What is left reaches api/frame.py and becomes a 500."""
+    """Let `app` answer these exceptions as `of` says. What is left becomes a 500, and goes on to api/frame.py."""
     for kind in TOLD:
-        app.add_exception_handler(kind, answer)
+        app.add_exception_handler(kind, _answer)
+    app.add_exception_handler(Exception, _surprised)

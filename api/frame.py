@@ -13,6 +13,7 @@ from prometheus_client import Counter, Histogram
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.answer import JSON
 from api.errors import UNEXPECTED, respond
 from outbox.ratelimit import Rate
 from runtime.logs import fact, get
@@ -29,9 +30,19 @@ SECONDS = Histogram(
 
 _requests, _seconds = cache(REQUESTS.labels), cache(SECONDS.labels)  # looking up a label costs more than counting
 _PROBES = frozenset({"/livez", "/readyz", "/metrics"})
+_OK = 200
+_JSON_FIELD = (b"content-type", JSON.encode())
 _NOT_TOLD = frozenset({"rate", "status", "refusal"})
 
 Note = Callable[[Scope, Mapping[str, Any]], None]
+
+
+def answer(scope: Scope, body: bytes) -> None:
+    """Answer 200 with JSON, in one write and past the server's looking at each header (api/doorkeeper.py)."""
+    facts = scope["facts"]
+    facts["status"] = _OK
+    length = (b"content-length", b"%d" % len(body))
+    scope["answer"](_OK, (length, _JSON_FIELD, *_rate_fields(facts.get("rate"))), body)
 
 
 class Frame:
@@ -53,7 +64,7 @@ class Frame:
         async def send_framed(message: Message) -> None:
             if message["type"] == "http.response.start":
                 facts["status"] = message["status"]
-                _add_rate(message, facts.get("rate"))
+                message["headers"] = [*message.get("headers", ()), *_rate_fields(facts.get("rate"))]
             await send(message)
 
         try:
@@ -70,16 +81,15 @@ class Frame:
             self._note(scope, facts)
 
 
-def _add_rate(message: Message, rate: Rate | None) -> None:
+def _rate_fields(rate: Rate | None) -> tuple[tuple[bytes, bytes], ...]:
     if rate is None:
-        return
-    message["headers"] = [
-        *message.get("headers", ()),
+        return ()
+    return (
         (b"ratelimit-limit", b"%d" % rate.limit),
         (b"ratelimit-policy", b"%d;w=1" % rate.limit),
         (b"ratelimit-remaining", b"%d" % rate.remaining),
         (b"ratelimit-reset", b"%d" % rate.reset_seconds),
-    ]
+    )
 
 
 def count(method: str, route: str, status: int) -> None:

@@ -4,17 +4,18 @@ import hashlib
 from typing import Any
 
 import orjson
-from fastapi import Request
+from starlette.types import Scope
 
 from api.errors import ApiError, invalid
+from api.reading import field
 from outbox.ids import Idempotency
 
 _LONGEST = 256
 
 
-def read_key(request: Request) -> str | None:
+def read_key(scope: Scope) -> str | None:
     """The key of the request; None without one. Raises ApiError 400 when it is empty or too long."""
-    key = request.headers.get("idempotency-key")
+    key = field(scope, b"idempotency-key")
     if key is not None and not 1 <= len(key) <= _LONGEST:
         raise ApiError(
             400, "invalid_idempotency_key", "Idempotency keys, if present, must have between 1 and 256 characters."

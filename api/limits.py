@@ -5,11 +5,11 @@ Both refuse by what is known at the head of a request where they can, before any
 
 import asyncio
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import errors
 from api.errors import ApiError, respond
+from api.reading import field
 from outbox.accept import Acceptor
 from outbox.errors import Overloaded, Unavailable
 
@@ -27,16 +27,18 @@ class BodyLimit:
         self._refusal = ApiError(413, "validation_error", f"The request body is larger than {limit} bytes.")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on with a `receive` that counts."""
-        if scope["type"] != "http":
+        """Pass the request on; one that does not say how long it is, with a `receive` that counts."""
+        declared = field(scope, b"content-length") if scope["type"] == "http" else "0"
+        if declared is None:
+            await self._app(scope, self._counting(receive), send)
+        elif int(declared) <= self._limit:  # the server's parser sees to it that this is a number, and true
             await self._app(scope, receive, send)
-            return
-        declared = Headers(scope=scope).get("content-length", "")
-        if declared.isdigit() and int(declared) > self._limit:
+        else:
             scope["facts"]["error"] = self._refusal.name
             await _drain(receive, most=2 * self._limit)
             await self._refuse(scope, receive, send)
-            return
+
+    def _counting(self, receive: Receive) -> Receive:
         taken = 0
 
         async def receive_counted() -> Message:
@@ -48,7 +50,7 @@ class BodyLimit:
                 raise self._refusal
             return message
 
-        await self._app(scope, receive_counted, send)
+        return receive_counted
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
         response = respond(self._refusal)

@@ -19,6 +19,7 @@ from api.direct import Handler
 from api.fetching import Fetcher
 from api.forward import Forwarder
 from api.present import EmailList, Sent, SentBatch
+from api.reading import field
 from api.request_keeper import RequestKeeper
 from api.tracking import Readers
 from outbox.accept import Acceptor
@@ -32,6 +33,8 @@ from outbox.tracking import Tracking
 from runtime import clock
 from runtime.outside import Outside
 from runtime.settings import Settings
+
+Answer = dict[str, Any]
 
 
 def create_app(
@@ -83,7 +86,7 @@ def _sending(settings: Settings, intake: Intake, sender: KeyGuard) -> tuple[APIR
     )
     async def send_email(request: Request, key: Sender) -> Response:
         """Take one message. With the answer it is durable, and will be delivered or its failure told."""
-        return json_response({"id": await intake.one(request, key)})
+        return json_response(await _one(intake, request.scope, request.receive, key))
 
     @routes.post(
         "/emails/batch",
@@ -92,24 +95,32 @@ def _sending(settings: Settings, intake: Intake, sender: KeyGuard) -> tuple[APIR
     )
     async def send_batch(request: Request, key: Sender) -> Response:
         """Take several messages: all or none in strict mode, those without fault in permissive mode."""
-        mode = _mode(request)
-        ids, refused = await intake.batch(request, key, mode)
-        answer: dict[str, Any] = {"data": [{"id": one} for one in ids]}
-        if mode == "permissive":
-            answer["errors"] = [{"index": item.index, "message": item.message} for item in refused]
-        return json_response(answer)
+        return json_response(await _many(intake, request.scope, request.receive, key))
 
-    async def one(request: Request) -> Response:
-        return await send_email(request, await sender(request))
+    async def one(scope: Scope, receive: Receive) -> Answer:
+        return await _one(intake, scope, receive, sender.key_of(scope))
 
-    async def many(request: Request) -> Response:
-        return await send_batch(request, await sender(request))
+    async def many(scope: Scope, receive: Receive) -> Answer:
+        return await _many(intake, scope, receive, sender.key_of(scope))
 
     return routes, {"/emails": one, "/emails/batch": many}
 
 
-def _mode(request: Request) -> Mode:
-    match request.headers.get("x-batch-validation", "strict").lower():
+async def _one(intake: Intake, scope: Scope, receive: Receive, key: ApiKey) -> Answer:
+    return {"id": await intake.one(scope, receive, key)}
+
+
+async def _many(intake: Intake, scope: Scope, receive: Receive, key: ApiKey) -> Answer:
+    mode = _mode(scope)
+    ids, refused = await intake.batch(scope, receive, key, mode)
+    answer: Answer = {"data": [{"id": one} for one in ids]}
+    if mode == "permissive":
+        answer["errors"] = [{"index": item.index, "message": item.message} for item in refused]
+    return answer
+
+
+def _mode(scope: Scope) -> Mode:
+    match (field(scope, b"x-batch-validation") or "strict").lower():
         case "strict":
             return "strict"
         case "permissive":

@@ -35,7 +35,6 @@ def encode_text(text: str) -> str:
     Raises:
         Unrenderable: a control character.
     """
-    _refuse_control(text)
     if _PLAIN.fullmatch(text) and not _ENCODED.search(text):
         return text
     return _encoded_words(text)
@@ -50,12 +49,13 @@ def encode_field(name: str, text: str) -> str:
     return text if _STRUCTURED.fullmatch(name) and _PLAIN.fullmatch(text) else encode_text(text)
 
 
-def _refuse_control(*texts: str) -> None:
-    if any(map(has_control, texts)):
+def _refuse_control(text: str) -> None:
+    if has_control(text):
         raise Unrenderable("A header has a control character.")
 
 
 def _encoded_words(text: str) -> str:
+    _refuse_control(text)
     return " ".join(_UTF8.header_encode(chunk) for chunk in _chunks(text))
 
 
@@ -71,13 +71,12 @@ def _chunks(text: str) -> Iterable[str]:
     yield text[start:]
 
 
-def mailboxes(members: Iterable[tuple[str, str]]) -> str:
-    """An address list (RFC 5322 section 3.4) of (display name, address) pairs."""
-    return ", ".join(_mailbox(name, address) for name, address in members)
+def mailbox(name: str, address: str) -> str:
+    """A mailbox (RFC 5322 section 3.4) with its display name, if there is one.
 
-
-def _mailbox(name: str, address: str) -> str:
-    _refuse_control(name, address)
+    Raises:
+        Unrenderable: the name has a control character.
+    """
     if not name:
         return address
     if not _PLAIN.fullmatch(name) or "=?" in name:
@@ -89,9 +88,9 @@ def _mailbox(name: str, address: str) -> str:
 
 def parameter(name: str, value: str) -> str:
     """A parameter of a MIME header: quoted, or as RFC 2231 when it is not plain ASCII."""
-    _refuse_control(value)
     if _PLAIN.fullmatch(value) and "=?" not in value:
         return f'{name}="{quote(value)}"'
+    _refuse_control(value)
     return f"{name}*={encode_rfc2231(value, 'utf-8')}"
 
 
@@ -104,7 +103,8 @@ def fold(name: str, value: str) -> str:
     Raises:
         Unrenderable: the name is none, or the value has a control character. This guards every header there is.
     """
-    _refuse_control(value)
+    if not _PLAIN.fullmatch(value):
+        _refuse_control(value)
     if not _NAME.fullmatch(name):
         raise Unrenderable("A header has a name that is not allowed.")
     line = f"{name}: {value}"

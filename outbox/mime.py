@@ -31,15 +31,21 @@ def text_body(subtype: str, text: str) -> Part:
 
 def _encode(octets: bytes) -> tuple[str, bytes]:
     # "=_" begins every boundary of ours and never appears in quoted-printable or base64, so no text can hold one.
-    if not octets.translate(None, _PLAIN) and b"=_" not in octets and _longest(octets) <= _LONGEST_LINE:
+    if not octets.translate(None, _PLAIN) and b"=_" not in octets and not _has_long_line(octets):
         return "7bit", octets.replace(b"\n", b"\r\n")
     if len(octets.translate(None, _ASCII)) * 6 <= len(octets):
         return "quoted-printable", b2a_qp(octets, istext=True).replace(b"\n", b"\r\n")
     return "base64", base64_body(octets.replace(b"\n", b"\r\n"))
 
 
-def _longest(octets: bytes) -> int:
-    return max(map(len, octets.split(b"\n")))
+def _has_long_line(octets: bytes) -> bool:
+    """From the start of a line to the last one that begins within reach of it, and so on: few steps, no copies."""
+    start = 0
+    while len(octets) - start > _LONGEST_LINE:
+        start = octets.rfind(b"\n", start, start + _LONGEST_LINE + 1) + 1
+        if start == 0:
+            return True
+    return False
 
 
 def base64_body(octets: bytes) -> bytes:
@@ -64,4 +70,4 @@ def multipart(subtype: str, parts: Sequence[Part], *, seed: str) -> Part:
 
 
 def _headers(part: Part) -> bytes:
-    return "".join(f"{fold(name, value)}\r\n" for name, value in part.headers).encode()
+    return "\r\n".join([*[fold(name, value) for name, value in part.headers], ""]).encode()

@@ -13,7 +13,7 @@ from datetime import datetime
 from email.utils import format_datetime
 from functools import lru_cache
 
-from outbox.header_text import Unrenderable, encode_field, encode_text, fold, mailboxes, parameter
+from outbox.header_text import Unrenderable, encode_field, encode_text, fold, mailbox, parameter
 from outbox.mime import Part, base64_body, multipart, text_body
 from outbox.plain_text import from_html
 
@@ -79,7 +79,7 @@ def render(draft: Draft, *, message_id: str, date: datetime) -> Rendered:
     text = from_html(draft.html or "") if derived else draft.text or ""
     body = _body(draft, text, seed=message_id.strip("<>").partition("@")[0])
     fields += [("MIME-Version", "1.0"), *body.headers]
-    head = "".join(f"{fold(name, value)}\r\n" for name, value in fields)
+    head = "\r\n".join([*[fold(name, value) for name, value in fields], ""])
     octets = head.encode()
     _check(octets, fields)
     return Rendered(b"\r\n".join((octets, body.octets)), smtputf8=not head.isascii(), text_derived=derived)
@@ -106,7 +106,7 @@ def _written(second: datetime) -> str:
 
 def mailboxes_of(members: Iterable[Mailbox]) -> str:
     """The value of an address header."""
-    return mailboxes((m.name, m.address) for m in members)
+    return ", ".join([mailbox(m.name, m.address) for m in members])
 
 
 def _body(draft: Draft, text: str, *, seed: str) -> Part:

@@ -123,6 +123,35 @@ async def test_paths_and_methods(api):
     assert problem(await api.client.post("/emails/batch", json=[MAIL] * 101)) == (422, "validation_error")
 
 
+async def test_a_surprise_is_answered_and_told_once(api, monkeypatch, capsys):
+    """Nothing that goes wrong within reaches the client, whichever way the request took."""
+
+    def surprise(*_, **__):
+        raise RuntimeError("inner words")
+
+    monkeypatch.setattr("api.accepting.decode", surprise)
+    monkeypatch.setattr("api.send.backlog", surprise)
+    for answer in (await api.client.post("/emails", json=MAIL), await api.client.get("/backlog")):
+        assert problem(answer) == (500, "internal_server_error")
+        assert "inner" not in answer.text
+    assert capsys.readouterr().out.count("request.failed") == 2
+
+
+async def test_a_client_may_pipeline_and_close(api):
+    """Answers come in the order of the requests, each whole, and the connection ends when the client asked for it."""
+    body = orjson.dumps(MAIL)
+    head = f"POST /emails HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {api.token}\r\nContent-Length: {len(body)}\r\n"
+    reader, writer = await asyncio.open_connection(*api.url.removeprefix("http://").split(":"))
+    writer.write(head.encode() + b"\r\n" + body + head.encode() + b"Connection: close\r\n\r\n" + body)
+    first, second = (await reader.read()).split(b"HTTP/1.1 200 OK\r\n")[1:]
+    for answer in (first, second):
+        head, _, content = answer.lower().partition(b"\r\n\r\n")
+        assert b"content-length: %d" % len(content) in head
+        assert orjson.loads(content)["id"]
+    assert (b"connection: close" in first, b"connection: close" in second) == (False, True)
+    writer.close()
+
+
 async def test_probes(api):
     """Probes and metrics need no key; the backlog needs one with full access."""
     async with httpx.AsyncClient(base_url=api.url, trust_env=False, verify=False) as nobody:

@@ -194,3 +194,10 @@ def test_part_headers_are_guarded(part):
     """Headers of a part cannot be broken either."""
     with pytest.raises(Unrenderable):
         raw(attachments=(Attachment(b"x", **part),))
+
+
+@given(st.lists(st.sampled_from([0, 1, 500, 997, 998, 999, 1500]), max_size=6))
+def test_text_goes_as_it_is_while_its_lines_fit(lengths):
+    """A longer line than 998 octets, wherever it stands, is not sent as it is."""
+    encoding = parsed(text="\n".join("x" * length for length in lengths))["Content-Transfer-Encoding"]
+    assert (encoding == "7bit") == all(length <= 998 for length in lengths)
