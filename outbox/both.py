@@ -27,7 +27,7 @@ ACCEPTED = Tally(
     "nightmail_accepted_messages_total",
     "Messages accepted, by where they were durable",
     "stores",
-    ("both", "queue", "journal"),
+    known=("both", "queue", "journal"),
 )
 
 

@@ -2,10 +2,10 @@
 
 from prometheus_client import Counter, Gauge
 
-from worker.tally import Durations, Tally
+from runtime.tally import Durations, Tally
 
 OUTCOMES = Tally(
-    "nightmail_delivery_outcomes", "Outcomes of attempts, one per recipient, by route and state", ["route", "state"]
+    "nightmail_delivery_outcomes", "Outcomes of attempts, one per recipient, by route and state", "route", "state"
 )
 STEPS = Durations(
     "nightmail_delivery_step_seconds",

@@ -21,7 +21,7 @@ def _tell(receipt: Receipt) -> None:
     for step, ms in attempt.steps:
         STEPS.observe(ms / 1000, step)
     for outcome in attempt.outcomes:
-        OUTCOMES.counts[attempt.route, outcome.state] += 1
+        OUTCOMES.by[attempt.route, outcome.state] += 1
         if outcome.state is State.DELIVERED:
             DELAY.observe(delay)
         fact(
