@@ -1,7 +1,7 @@
 """Metrics of the hot paths: plain numbers, put into Prometheus's words when it asks.
 
-The client library's own take half a dozen calls and a lock for each event, because any thread may count. Here one thread
-counts and any may read.
+The client library's own take half a dozen calls and a lock for each event, because any thread may count. Here one
+thread counts and any may read.
 """
 
 import time
