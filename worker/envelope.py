@@ -52,14 +52,11 @@ class Envelope:
         # is alive takes them (as Exim does; RFC 6152 section 3 would have us convert or bounce).
         if "8BITMIME" in features and not self.content.isascii():
             words.append("BODY=8BITMIME")
-        if self.smtputf8 or not self._ascii():
+        if self.smtputf8 or not all(map(str.isascii, (self.reverse_path, *self.recipients))):
             if "SMTPUTF8" not in features:
                 raise Smtputf8Missing("the message needs SMTPUTF8, which the next hop does not offer")
             words.append("SMTPUTF8")
         return " ".join(words).encode() + b"\r\n"
-
-    def _ascii(self) -> bool:
-        return self.reverse_path.isascii() and all(map(str.isascii, self.recipients))
 
 
 def dots_stuffed(content: bytes) -> bytes:

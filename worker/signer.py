@@ -42,6 +42,7 @@ class Signer:
         self._threads = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1), thread_name_prefix="dkim")
         self._opened: dict[str, SigningKey] = {}  # by sealed text
         self._read: dict[str, tuple[Mapping[str, Any], SenderDomain]] = {}  # by name, with what it was read from
+        self._plain = _done(asyncio.get_running_loop(), PLAIN)  # one for all mail of domains without keys
 
     def begin(self, claims: Sequence[Claim]) -> dict[str, Signing]:
         """Start on a batch; the results by delivery id. A result raises CannotSign; cancel those not wanted."""
@@ -56,17 +57,16 @@ class Signer:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _begin(self, claim: Claim, blob: OpenBlob | None) -> Signing:
-        loop = asyncio.get_running_loop()
         try:
             domain = self._domain(domain_of(claim.message))
             if domain is None:
-                return _done(loop, PLAIN)
+                return self._plain
             keys = [self._key(domain.name, key) for key in domain.signing_keys()]
         except CannotSign as error:
             log.error("dkim.cannot_sign", id=claim.message.id, error=str(error))
-            return _failed(loop, error)
+            return _failed(asyncio.get_running_loop(), error)
         content = claim.content if blob is None else blob
-        return loop.run_in_executor(self._threads, self._sign, content, domain, keys)
+        return asyncio.get_running_loop().run_in_executor(self._threads, self._sign, content, domain, keys)
 
     def _sign(self, content: bytes | OpenBlob, domain: SenderDomain, keys: list["SigningKey"]) -> Signed:
         from worker.dkim import large_signatures, signatures  # noqa: PLC0415

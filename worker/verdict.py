@@ -56,7 +56,7 @@ def judge(transaction: Transaction, recipients: Sequence[int]) -> tuple[Outcome,
     for index, rcpt in zip(recipients, transaction.rcpts, strict=True):
         # MAIL refused: whatever RCPT then says (503) follows from that. RCPT refused: its own reply stands, even if a
         # pipelined DATA then says 554 "no valid recipients", which must not turn a greylisting 450 into a failure.
-        if (about := refused or _negative(rcpt, rcpt=True) or (rcpt and whole)) is not None:
+        if (about := refused or (rcpt and (_negative(rcpt, rcpt=True) or whole))) is not None:
             outcomes.append(from_reply(index, about))
         elif transaction.error is not None:
             outcome = from_error(index, transaction.error)
