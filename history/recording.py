@@ -23,7 +23,7 @@ _PAUSE = 0.5  # seconds after a failure: at most two tries a second, however the
 # mail was taken would be in the way of its delivery.
 _GATHER = 0.1
 _FEW = 500
-_MANY = 4_000  # events; with 5,000 a segment of the archive closes, and their contents must be had from there
+_MANY = 4_000  # events; behind 5,000 the archive waits no longer, and their contents must be had from there
 _IDLE = 0.5  # longest wait for news before the checkpoint is looked at again: the database may have been restored
 
 
