@@ -76,6 +76,7 @@ class Frame:
             facts["error"] = UNEXPECTED.name
             if "status" not in facts:
                 await respond(UNEXPECTED)(scope, receive, send_framed)
+        scope.pop("answer", None)  # it leads back to the scope: a cycle, for each request
         _tell(scope, facts, time.perf_counter() - started)
         if self._note is not None:
             self._note(scope, facts)

@@ -90,6 +90,7 @@ class Admission:
             await self._app(scope, visit.receive, send)
         finally:
             visit.end()
+            del scope["visit"]  # which the server's `receive` leads back to: a cycle, for each request
 
 
 class Visit:

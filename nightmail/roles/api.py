@@ -9,6 +9,7 @@ from nightmail.serving import run as run_loop
 from nightmail.serving import serve_http, stop_signal
 from outbox.hits import Hits
 from outbox.request_log import RequestLog
+from runtime.garbage import collect_seldom
 from runtime.outside import Outside
 from runtime.settings import Settings
 
@@ -36,6 +37,7 @@ async def _serve(settings: Settings) -> None:
             keeper=keeper,
             hits=hits,
         )
+        collect_seldom()
         shared = settings.api_processes > 1
         await serve_http(
             app,

@@ -1,12 +1,14 @@
 """What HTTP clients see at the edges: limits, keys, garbage, stores that are away."""
 
 import asyncio
+import gc
 import subprocess
 import sys
 
 import httpx
 import orjson
 import pytest
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from outbox.policy import Permission
 from outbox.states import State
@@ -150,6 +152,21 @@ async def test_a_client_may_pipeline_and_close(api):
         assert orjson.loads(content)["id"]
     assert (b"connection: close" in first, b"connection: close" in second) == (False, True)
     writer.close()
+
+
+async def test_requests_to_send_leave_no_cycles(api):
+    """The cycle collector looks seldom, so what a request leaves behind must go by itself."""
+    gc.collect()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        for body in (MAIL, [MAIL], MAIL):
+            await api.client.post("/emails/batch" if isinstance(body, list) else "/emails", json=body)
+        gc.collect()
+        left = [found for found in gc.garbage if isinstance(found, RequestResponseCycle)]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+    assert not left
 
 
 async def test_probes(api):
