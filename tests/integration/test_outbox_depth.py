@@ -42,7 +42,8 @@ async def test_no_operation_looks_at_more_than_it_moves(redis, settings):
     """
     outbox, blocking = Outbox(redis, settings), redis_sync(settings)
     source = EventSource(blocking, settings)
-    source.newest()  # connects
+    source.newest()  # connects, as does the next line
+    await outbox.lanes(now=NOON, limit=1)
     costs = []
     queued = 0
     for depth in DEPTHS:

@@ -1,6 +1,7 @@
 """SMTP submission on the real acceptor, the real policy and a real Valkey."""
 
 import asyncio
+import gc
 import smtplib
 import ssl
 from contextlib import asynccontextmanager
@@ -145,3 +146,20 @@ async def test_accepting_goes_on_while_the_queue_is_away(settings: Settings, tmp
                     return False
 
             await until(all_queued)
+
+
+async def test_messages_and_connections_leave_no_cycles(settings: Settings):
+    """The cycle collector looks seldom, so what a message and its connection leave behind must go by itself."""
+    async with running(settings) as smtp:
+        token = await smtp.key()
+        await smtp.send(token, a_mail(1))
+        gc.collect()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        try:
+            await smtp.send(token, a_mail(2), a_mail(3))
+            gc.collect()
+            left = {type(found) for found in gc.garbage if type(found).__module__.startswith(("smtp.", "outbox."))}
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+    assert not left
