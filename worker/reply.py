@@ -7,6 +7,7 @@ from functools import lru_cache
 MAX_LINE = 2048  # octets; RFC 5321 section 4.5.3.1.5 asks for 512, some servers send more
 MAX_REPLY = 32 * 1024  # octets of one reply, all its lines
 MAX_UNREAD = 256  # replies nobody asked for
+_DIGITS = 3  # of a code
 
 
 class Code(IntEnum):
@@ -102,7 +103,7 @@ def _parsed(line: bytes) -> tuple[Reply, bool]:
     if len(line) > MAX_LINE:
         raise NoReply("it does not end")
     head, mark = line[:3], line[3:4]
-    if not (head.isdigit() and b"200" <= head <= b"599" and mark in (b"", b" ", b"-")):
+    if not (len(head) == _DIGITS and head.isdigit() and b"200" <= head <= b"599" and mark in (b"", b" ", b"-")):
         raise NoReply(f"{line[:64]!r} is no reply line")
     return Reply(int(head), (printable(line[4:]),)), mark != b"-"
 

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from worker.reply import MAX_LINE, MAX_REPLY, NoReply, Reply, ReplyReader
@@ -59,6 +59,8 @@ def test_replies_do_not_depend_on_how_they_are_cut(replies, data):
 
 
 @given(st.binary(max_size=5000))
+@example(b"3\n")
+@example(b"25 ok\r\n")
 def test_any_octets_end_in_replies_or_no_reply(octets):
     """Whatever a server sends, nothing but NoReply is raised, and no text has a control character."""
     try:
