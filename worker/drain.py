@@ -174,30 +174,33 @@ class Drain:
 
     async def _assign_and_wait(self) -> None:
         self._look.clear()
-        until_due = await self._assign()
+        patience = await self._assign()
         if self._queue_away:
             log.info("queue.back")
             self._queue_away = False
         try:
-            async with asyncio.timeout(self._patience(until_due)):
+            async with asyncio.timeout(patience):
                 await self._look.wait()
                 if self._channels:  # an idle worker looks at once: there is nobody to wait for
                     await asyncio.sleep(COALESCE)
         except TimeoutError:
             pass
 
-    def _patience(self, until_due: float) -> float:
-        """Seconds until the next look: when the next delivery is due, or a paused lane may be tried again."""
+    def _patience(self, until_due: float, *, now: float) -> float:
+        """Seconds until the next look: when the next delivery is due, or a paused lane may be tried again.
+
+        `now` is that of the look behind us: a pause that ended meanwhile is one that it left out.
+        """
         if self._growing:
             return GROW
-        until_end = self._pauses.next_end(now=time.monotonic())
+        until_end = self._pauses.next_end(now=now)
         # What is due already waits for a channel or for the end of a pause; either calls us.
         return min(LOOK, until_due if until_due > 0 else LOOK, LOOK if until_end is None else until_end)
 
     async def _assign(self) -> float:
         """Open channels for due lanes, and ask some to make room when there are not enough.
 
-        Returns in how many seconds the first delivery is due.
+        Returns in how many seconds to look again.
         """
         if self._outbox.is_lost:
             raise QueueLost("nightmail rebuild queue")
@@ -217,7 +220,8 @@ class Drain:
         self._growing = any(at_work[lane] for lane in opened)
         if sum(1 for lane in due if not at_work[lane]) > free:
             self._make_room(at_work, now)
-        return (first_due_at - asked_at).total_seconds() if first_due_at else LOOK
+        until_due = (first_due_at - asked_at).total_seconds() if first_due_at else LOOK
+        return self._patience(until_due, now=now)
 
     def _make_room(self, at_work: Counter[str], now: float) -> None:
         """One channel leaves after its batch: of the lane that has most of them, or the one that is longest at work."""
