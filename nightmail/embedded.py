@@ -18,16 +18,18 @@ from runtime.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One process of the stack. Those of the lowest `stage` stop first and start last.
-
-    `words` are those of a command of ours, after `nightmail`.
-    """
+    """One process of the stack. Those of the lowest `stage` stop first and start last."""
 
     name: str
     command: tuple[str, ...]
     stage: int
-    words: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Those of a command of ours, after `nightmail`; none of another program."""
+        ours = len(NIGHTMAIL)
+        return self.command[ours:] if self.command[:ours] == NIGHTMAIL else ()
 
 
 PACKAGES = Path(__file__).resolve().parent.parent
@@ -133,7 +135,7 @@ def _programs(settings: Settings) -> tuple[Program, ...]:
     ]
     if settings.route == "mailbox":
         roles.append(("mailbox", ("mailbox", "serve"), "mailbox"))
-    programs = [Program(name, (*NIGHTMAIL, *words), _STAGE_OF[stage], words) for name, words, stage in roles]
+    programs = [Program(name, (*NIGHTMAIL, *words), _STAGE_OF[stage]) for name, words, stage in roles]
     return tuple(_with_probe(program, settings, at) for at, program in enumerate(programs))
 
 

@@ -87,7 +87,7 @@ class _Reader:
         self._prefix = prefix
         self._memory = memory
         self._now_ms = to_ms(now)
-        self._bucket = bucket_of(now)
+        self._bucket = bucket_of(self._now_ms)
 
     async def read(self) -> Backlog:
         pipe = self._redis.pipeline(transaction=False)

@@ -57,9 +57,9 @@ class Reschedule(StrEnum):
     UNKNOWN = "unknown"
 
 
-def bucket_of(now: datetime) -> int:
-    """The flow bucket that `now` falls into."""
-    return to_ms(now) // FLOW_BUCKET_MS
+def bucket_of(ms: int) -> int:
+    """The flow bucket that an instant falls into."""
+    return ms // FLOW_BUCKET_MS
 
 
 class Outbox:
@@ -283,7 +283,7 @@ def _settlement(receipt: Receipt, worker: str) -> list[Argument]:
     if attempt.complained:
         complaint = events.complained(claim.message.id, attempt.complained, at=receipt.ended_at)
     in_doubt = attempt.in_doubt or claim.possible_duplicate  # what one attempt left open, no later one can settle
-    arguments: list[Argument] = [claim.delivery_id, claim.token, now, now // FLOW_BUCKET_MS, event, complaint]
+    arguments: list[Argument] = [claim.delivery_id, claim.token, now, bucket_of(now), event, complaint]
     arguments += "" if again_at is None else again_at, error, int(in_doubt), *outcomes, len(attempt.suppress)
     for recipient, why in attempt.suppress:
         suppression = Suppression.new("", Origin(why), claim.message.id, now=receipt.ended_at)
