@@ -109,7 +109,7 @@ class Outbox:
 
         What the queue refuses, it refuses for all of them: the ResponseError stands in place of each reply.
         """
-        arguments: list[Argument] = [len(entries), *chain.from_iterable(entries)]
+        arguments: list[Argument] = [self._lease_ms, len(entries), *chain.from_iterable(entries)]
         (replies,) = await self._scripts.pipeline([("accept", arguments)])
         return [replies] * len(entries) if isinstance(replies, Exception) else list(replies)
 

@@ -250,7 +250,6 @@ class Channel:
         claims = self._leases.claims
         if claims:
             asked_at = time.monotonic()
-            self._in_lane = True
             lost = await self._parts.outbox.renew(claims, channel=self.name, now=self._parts.now())
             self._leases.renewed(claims, lost, asked_at=asked_at)
             self._changed.set()

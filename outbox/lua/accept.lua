@@ -1,17 +1,17 @@
 -- Take what clients gave, each entry all or nothing. The first write is one that maxmemory refuses, so a full queue takes
 -- nothing at all.
--- ARGV: number of entries, then for each: now, bucket, idempotency hash or '', its value, its ttl (ms), number of messages,
+-- ARGV: lease (ms), number of entries, then for each: now, bucket, idempotency hash or '', its value, its ttl (ms), number of messages,
 --       then for each message id, meta, content, state, created (ms), number of deliveries, then for each delivery lane, due,
 --       recipients "0,1".
 -- Returns for each entry {'stored', new messages} or {'replayed', value of the key's first use}. A known id is left as it is.
 -- What entries have in common is written once, since most of what a call costs is the number of commands in it.
-local replies, fresh, uses, seen, at = {}, {}, {}, {}, 2
+local replies, fresh, uses, seen, at = {}, {}, {}, {}, 3
 
 local function skip(from) -- to the next message
   return from + 6 + 3 * tonumber(ARGV[from + 5])
 end
 
-for i = 1, tonumber(ARGV[1]) do
+for i = 1, tonumber(ARGV[2]) do
   local bucket, idem, value, messages = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], tonumber(ARGV[at + 5])
   local first_use = idem ~= '' and (uses[idem] or redis.call('GET', key('idem', idem)))
   local before = #fresh
@@ -82,7 +82,9 @@ end
 if #fresh > 0 then
   local lane = next(lanes)
   local only = states.queued and not next(lanes, lane)
-  -- A channel that is at the lane claims until it finds nothing, so nobody need be called for it.
-  if not only or redis.call('ZCOUNT', key('chan', lane), ARGV[2], '+inf') == 0 then wake(only and lane) end
+  -- A channel that is at the lane claims until it finds nothing, so nobody need be called for it. One that has not claimed
+  -- for a while may have died at its place.
+  local newly = tonumber(ARGV[3]) + tonumber(ARGV[1]) - 1000
+  if not only or redis.call('ZCOUNT', key('chan', lane), newly, '+inf') == 0 then wake(only and lane) end
 end
 return replies

@@ -1,8 +1,9 @@
 -- Extend leases that are still ours. ARGV: lane, channel, now by the queue's own clock, lease (ms), number, then delivery id
 -- and token for each. Returns the delivery ids that were lost. The first write is one that maxmemory allows: work under way goes on.
+-- A place in the lane is kept, never taken: a channel may have left while this was on its way, and nobody is called for a
+-- lane that has a channel.
 local lane, channel, expiry = ARGV[1], ARGV[2], tonumber(ARGV[3]) + tonumber(ARGV[4])
-redis.call('ZREM', key('chan', lane), channel)
-redis.call('ZADD', key('chan', lane), expiry, channel)
+if redis.call('ZREM', key('chan', lane), channel) == 1 then redis.call('ZADD', key('chan', lane), expiry, channel) end
 local lost = {}
 for at = 6, 5 + 2 * tonumber(ARGV[5]), 2 do
   local did = ARGV[at]

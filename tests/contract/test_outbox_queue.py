@@ -408,6 +408,29 @@ async def test_every_move_is_an_event_with_the_next_number(outbox, redis, bare_s
 
 
 async def test_wait_ends_when_work_arrives(outbox):
-    """An idle worker is woken by the accept, not by a clock."""
+    """An idle worker is woken by the accept, not by a clock, and told where the work is."""
+    await put(outbox, a_submission())
+    assert await outbox.wait(10) == "one.test"
+
+
+async def test_nobody_is_called_for_a_lane_with_a_channel(outbox):
+    """It claims until it finds nothing. One that has not claimed for long does not count: it may be dead."""
     await put(outbox, a_submission())
     await outbox.wait(10)
+    assert await claim(outbox)
+    await put(outbox, a_submission())
+    assert await outbox.wait(0.01) == ""
+    later = NOON + timedelta(seconds=2)
+    await put(outbox, a_submission(), now=later)
+    assert await outbox.wait(10) == "one.test"
+
+
+async def test_a_channel_that_left_does_not_return_by_renewing(outbox):
+    """The renewal of what it still settles may come after its last claim: the next mail must be called for."""
+    await put(outbox, a_submission())
+    await outbox.wait(10)
+    (held,) = await claim(outbox)
+    assert await claim(outbox) == []
+    assert await outbox.renew([held], channel="w#1", now=NOON) == set()
+    await put(outbox, a_submission())
+    assert await outbox.wait(10) == "one.test"
