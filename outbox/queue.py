@@ -19,6 +19,7 @@ from outbox import events
 from outbox.blobs import Blobs
 from outbox.errors import ObjectsUnavailable
 from outbox.generation import Memory
+from outbox.handover import Call, words
 from outbox.lines import Lines
 from outbox.message import Attempt, Claim, Message
 from outbox.packing import unpacked
@@ -38,6 +39,8 @@ log = get(__name__)
 FLOW_BUCKET_MS = 5_000  # in and out flow is counted in buckets of this length, kept for three minutes
 _REAP_LIMIT = 500
 _SAME_MS = 1000  # clocks that differ by less count as one
+_IDLE_MS = 1000  # a channel counts as waiting for so much longer than its wait: it may be about to wait again
+_ROW = 9  # words of a claim
 
 
 class Cancel(StrEnum):
@@ -109,7 +112,9 @@ class Outbox:
 
         What the queue refuses, it refuses for all of them: the ResponseError stands in place of each reply.
         """
-        arguments: list[Argument] = [self._lease_ms, len(entries), *chain.from_iterable(entries)]
+        settings = self._settings
+        arguments: list[Argument] = [self._lease_ms, settings.lane_connections, settings.claim_batch, self._skew_ms]
+        arguments += len(entries), *chain.from_iterable(entries)
         (replies,) = await self._scripts.pipeline([("accept", arguments)])
         return [replies] * len(entries) if isinstance(replies, Exception) else list(replies)
 
@@ -192,10 +197,23 @@ class Outbox:
             (head,) = head
         return [lane.decode() for lane in due], from_ms(head[1]) if head else None
 
-    async def wait(self, timeout: float) -> str:  # noqa: ASYNC109  (the server keeps the time, not this loop)
-        """Return when work was added, or after `timeout` seconds: the lane it was added to, if it was one, or ''."""
-        (told,) = await _ask(self._waiting, ("BLPOP", self._key("wake"), timeout))
-        return told[1].decode() if told else ""
+    async def wait(self, timeout: float, *, channel: str, now: datetime) -> Call:  # noqa: ASYNC109  (the server's time)
+        """Return when work was added, or after `timeout` seconds.
+
+        What came to a lane where nobody is, is claimed for `channel` at once, unless that is ''. A wait that raised may
+        have been given work: `rescue` the channel.
+        """
+        given = self._key("given", channel)
+        until = self._by_the_queue(now) + round(timeout * 1000) + _IDLE_MS
+        idle = [("ZADD", self._key("idle"), until, channel)] if channel else []
+        *_, told = await _ask(self._waiting, *idle, ("BLPOP", given, self._key("wake"), timeout))
+        if told is None:
+            return Call()
+        if told[0].decode() != given:
+            return Call(told[1].decode())
+        lane, *rows = words(told[1])
+        claims = [_claim(lane.decode(), rows[at : at + _ROW]) for at in range(0, len(rows), _ROW)]
+        return Call(lane.decode(), channel, claims)
 
     async def cancel(self, message_id: str, *, now: datetime) -> Cancel:
         """Cancel the whole message unless some of it is being sent or has ended."""

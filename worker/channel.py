@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -56,6 +56,7 @@ class Channel:
         self.claiming = True  # whether it may still take more of its lane
         self.claimed = 0  # deliveries so far
         self.answered = asyncio.Event()  # the queue has answered its first claim, or will not
+        self._given = False  # whether it has a batch that it did not ask for
         self._full = False  # whether the last claim was
         self._finished = 0  # deliveries handed to the finisher
         self.failed = False  # whether the next hop could not be reached
@@ -78,6 +79,12 @@ class Channel:
         """Whether the next hop has ended nothing for a while: it may be silent for minutes more."""
         return not self._finished and now - self.opened_at > _SILENT
 
+    def give(self, claims: Sequence[Claim], *, asked_at: float) -> None:
+        """Let it begin with these, claimed under its name no sooner than `asked_at`."""
+        self._given = True
+        self._take(claims, asked_at=asked_at)
+        self.answered.set()
+
     def leave(self) -> None:
         """End after the batch in hand."""
         self.claiming = False
@@ -91,7 +98,8 @@ class Channel:
     async def run(self) -> None:
         """Work, then leave the lane. Each claim ends settled, released, or left to its lease."""
         try:
-            while self.claiming and await self._claim():
+            while self.claiming and (self._given or await self._claim()):
+                self._given = False
                 await self._work_off()
                 self.claiming = self.claiming and not self.failed
             self._current = None
@@ -124,15 +132,18 @@ class Channel:
             return False
         finally:
             self.answered.set()
+        self._take(claims, asked_at=asked_at)
+        return bool(claims)
+
+    def _take(self, claims: Sequence[Claim], *, asked_at: float) -> None:
         self.claimed += len(claims)
-        self._full = len(claims) == limit
+        self._full = len(claims) == self._parts.settings.claim_batch
         self._in_lane = bool(claims)  # a claim that finds nothing gives the place back itself
         self._leases.take(claims, asked_at=asked_at)
         self._unsent = {claim.delivery_id: claim for claim in claims}
         self._sender.prepare(claims)
         if claims:
             reach(Step.AFTER_CLAIM)
-        return bool(claims)
 
     async def _work_off(self) -> None:
         claims = list(self._unsent.values())

@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from itertools import count
 
 from outbox.errors import QueueLost
 from outbox.generation import WATCH
@@ -17,6 +18,7 @@ from runtime.tasks import end
 from worker.channel import Channel, Parts
 from worker.dialer import Dialer
 from worker.lanes import Pauses, plan
+from worker.listener import Listener
 from worker.metrics import CHANNELS, QUEUE_FAILURES
 from worker.sender import Sender
 
@@ -42,7 +44,8 @@ class Drain:
         self._settings = parts.settings
         self._dialer = dialer
         self._channels: dict[Channel, asyncio.Task[None]] = {}
-        self._opened = 0
+        self._names = (f"{parts.worker}#{number}" for number in count(1))
+        self._listener = Listener(parts.outbox, self._names, parts.now)
         self._pauses = Pauses()
         self._look = asyncio.Event()
         self._ended = asyncio.Event()
@@ -92,6 +95,8 @@ class Drain:
         """Finish the deliveries under way within `grace` seconds, give the others back."""
         self.end()
         await end(*self._duties[:2])  # no new channels, but leases and settling go on
+        if not self._queue_away:
+            await self._give_up()
         await self._channels_end(grace)
         cut = dict(self._channels)
         await end(*cut.values())
@@ -108,6 +113,12 @@ class Drain:
             await asyncio.wait(self._channels.values(), timeout=min(MOST_PAUSE, grace))
             if self._queue_away or self._parts.finisher.blocked:
                 grace = min(grace, GRACE_AWAY)
+
+    async def _give_up(self) -> None:
+        try:
+            await self._listener.give_up()
+        except StoreError:
+            log.warning("release.failed", lane="")  # the lease of what we were given will run out
 
     async def _give_back(self, channels: list[Channel]) -> None:
         for channel in channels:
@@ -154,11 +165,20 @@ class Drain:
     async def _listen(self) -> None:
         """Open a channel at once for the lane that work came to, and look at all of them beside it.
 
-        Its claim goes first: to listen again, and to look, costs as much time as the claim takes.
+        Its claim goes first: to listen again, and to look, costs as much time as the claim takes. Work that came with
+        the call needs neither.
         """
-        lane = await self._outbox.wait(LOOK)
-        if lane and self._may_open(lane) and (channel := self._open(lane)):
-            await channel.answered.wait()
+        asked_at = time.monotonic()
+        is_free = self._free(asked_at) > 0 and not self._outbox.is_lost
+        call = await self._listener.hear(LOOK, is_free=is_free)
+        if call.claims:
+            channel = self._open(call.lane, call.channel)
+            channel.give(call.claims, asked_at=asked_at)
+            if self._ended.is_set():
+                channel.stop()
+            return
+        if call.lane and self._may_open(call.lane):
+            await self._open(call.lane, next(self._names)).answered.wait()
         self._look.set()
 
     def _may_open(self, lane: str) -> bool:
@@ -169,6 +189,8 @@ class Drain:
 
     def _free(self, now: float) -> int:
         """How many channels may be opened. Beside those that hang at a silent next hop there may be as many again."""
+        if self._ended.is_set():
+            return 0
         most = self._settings.worker_connections
         return most + min(most, sum(channel.hangs(now) for channel in self._channels)) - len(self._channels)
 
@@ -216,7 +238,7 @@ class Drain:
         free = self._free(now)
         opened = plan(due, at_work, deep=deep, free=free, most=self._settings.lane_connections)
         for lane in opened:
-            self._open(lane)
+            self._open(lane, next(self._names))
         self._growing = any(at_work[lane] for lane in opened)
         if sum(1 for lane in due if not at_work[lane]) > free:
             self._make_room(at_work, now)
@@ -229,12 +251,9 @@ class Drain:
         if claiming:
             max(claiming, key=lambda channel: (at_work[channel.lane], now - channel.opened_at)).leave()
 
-    def _open(self, lane: str) -> Channel | None:
-        if self._ended.is_set():
-            return None
-        self._opened += 1
+    def _open(self, lane: str, name: str) -> Channel:
         sender = Sender(lane, self._dialer, self._parts.signer, now=self._parts.now)
-        channel = Channel(lane, f"{self._parts.worker}#{self._opened}", sender, self._parts)
+        channel = Channel(lane, name, sender, self._parts)
         task = asyncio.create_task(channel.run())
         self._channels[channel] = task
         CHANNELS.set(len(self._channels))

@@ -1,6 +1,7 @@
 -- Shared by every script (prepended by outbox/scripts.py). KEYS[1] is the prefix, e.g. {nm}: one hash tag, one slot.
 -- Keys: m:<id> message hash, c:<id> content, lane:<lane> waiting work by due time, lanes each lane's next due time,
--- leases claims by expiry, chan:<lane> connections at work, states and errors counts of recipients, held, index by creation,
+-- leases claims by expiry, chan:<lane> connections at work, idle channels that wait for work by when they stop, given:<channel>
+-- what one of them was given, states and errors counts of recipients, held, index by creation,
 -- ended messages by time, recent those of them that are archived and compacted, archived how far events are,
 -- events the stream (id <number>-0, numbers consecutive), seq its newest number, in:<t> and out:<t> flow, wake, probe.
 -- policy the policy objects by kind/name, policyversion counts their changes, keyused when each API key was last used.
@@ -150,4 +151,52 @@ local function take_back(did, now, most) -- a lost lease: due at once and flagge
     enlist(f[1], did, now)
     note('released', id, k, now, 'lease_lost', true, f[2])
   end
+end
+
+local function suppressed(meta, lane, recipients) -- those on the suppression list, as "0:bounce,1:manual"
+  local values, found = redis.call('HMGET', key('suppressed'), unpack(addresses(meta, lane, recipients))), {}
+  for recipient in string.gmatch(recipients, '%d+') do
+    local value = table.remove(values, 1)
+    if value then found[#found + 1] = recipient .. ':' .. string.match(value, '"origin":"(%a+)"') end
+  end
+  return table.concat(found, ',')
+end
+
+local function take(lane, channel, limit, now, lease, most, clock) -- see claim.lua
+  local channels = key('chan', lane)
+  redis.call('ZREMRANGEBYSCORE', channels, '-inf', clock)
+  if not redis.call('ZSCORE', channels, channel) and redis.call('ZCARD', channels) >= most then return {} end
+
+  local due = redis.call('ZRANGEBYSCORE', key('lane', lane), '-inf', now, 'LIMIT', 0, limit)
+  if #due == 0 then
+    redis.call('ZREM', channels, channel)
+    return {}
+  end
+  redis.call('ZADD', channels, clock + lease, channel)
+  redis.call('ZREMRANGEBYRANK', key('lane', lane), 0, #due - 1)
+  local claims, leases, states = {}, {}, { sending = 0 }
+  local any_suppressed = redis.call('EXISTS', key('suppressed')) == 1
+  for _, did in ipairs(due) do
+    local id, k = split(did)
+    local m = key('m', id)
+    local f = redis.call('HMGET', m, 'meta', 'state:' .. k, 'to:' .. k, 'attempts:' .. k, 'dup:' .. k, 'error:' .. k, 'scheduled_at', 'token:' .. k)
+    if f[1] then
+      local token, n = tonumber(f[8] or '0') + 1, size(f[3])
+      redis.call('HSET', m, 'state:' .. k, 'sending', 'owner:' .. k, channel, 'token:' .. k, token)
+      states[f[2]] = (states[f[2]] or 0) - n
+      states.sending = states.sending + n
+      if f[2] == 'deferred' then blame(f[6], -n) end
+      leases[#leases + 1] = clock + lease
+      leases[#leases + 1] = did
+      local content = redis.call('GET', key('c', id)) or ''
+      local excluded = any_suppressed and suppressed(f[1], lane, f[3]) or ''
+      claims[#claims + 1] = { did, token, f[3], f[4] or '0', f[5] or '0', f[1], content, f[7] or '', excluded }
+    end
+  end
+  many('ZADD', key('leases'), leases)
+  for state, n in pairs(states) do
+    if n ~= 0 then count(state, n) end
+  end
+  relist(lane)
+  return claims
 end

@@ -1,17 +1,18 @@
 -- Take what clients gave, each entry all or nothing. The first write is one that maxmemory refuses, so a full queue takes
 -- nothing at all.
--- ARGV: lease (ms), number of entries, then for each: now, bucket, idempotency hash or '', its value, its ttl (ms), number of messages,
+-- ARGV: lease (ms), most channels of a lane, most of a claim, the queue's clock less the caller's (ms), number of entries,
+--       then for each: now, bucket, idempotency hash or '', its value, its ttl (ms), number of messages,
 --       then for each message id, meta, content, state, created (ms), number of deliveries, then for each delivery lane, due,
 --       recipients "0,1".
 -- Returns for each entry {'stored', new messages} or {'replayed', value of the key's first use}. A known id is left as it is.
 -- What entries have in common is written once, since most of what a call costs is the number of commands in it.
-local replies, fresh, uses, seen, at = {}, {}, {}, {}, 3
+local replies, fresh, uses, seen, at = {}, {}, {}, {}, 6
 
 local function skip(from) -- to the next message
   return from + 6 + 3 * tonumber(ARGV[from + 5])
 end
 
-for i = 1, tonumber(ARGV[2]) do
+for i = 1, tonumber(ARGV[5]) do
   local bucket, idem, value, messages = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], tonumber(ARGV[at + 5])
   local first_use = idem ~= '' and (uses[idem] or redis.call('GET', key('idem', idem)))
   local before = #fresh
@@ -31,6 +32,28 @@ for i = 1, tonumber(ARGV[2]) do
     replies[i] = { 'stored', #fresh - before, idem, value, ARGV[at + 4] }
   end
   at = message
+end
+
+local function give(lane, channel, clock) -- claim it for a channel that waits for work
+  local lease, most, limit = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+  redis.call('ZREM', key('idle'), channel)
+  local words = { lane }
+  for _, claim in ipairs(take(lane, channel, limit, ARGV[6], lease, most, clock)) do
+    for _, word in ipairs(claim) do words[#words + 1] = word end
+  end
+  for i, word in ipairs(words) do words[i] = #tostring(word) .. ':' .. word end
+  redis.call('LPUSH', key('given', channel), table.concat(words))
+  redis.call('PEXPIRE', key('given', channel), lease)
+end
+
+-- A channel that is at the lane claims until it finds nothing, so nobody need be called for it. One that has not claimed for
+-- a while may have died at its place. Where nobody is and nothing waited, a channel without work is given it at once.
+local function call(lane, new)
+  local channels, clock = key('chan', lane), ARGV[6] + ARGV[4]
+  if redis.call('ZCOUNT', channels, clock + ARGV[1] - 1000, '+inf') > 0 then return end
+  local idle = redis.call('ZCOUNT', channels, clock, '+inf') == 0 and redis.call('ZCARD', key('lane', lane)) == new
+    and redis.call('ZRANGEBYSCORE', key('idle'), clock, '+inf', 'LIMIT', 0, 1)[1]
+  if idle then give(lane, idle, clock) else wake(lane) end
 end
 
 local index, states, lanes, flows = {}, {}, {}, {}
@@ -81,10 +104,6 @@ for i, reply in ipairs(replies) do
 end
 if #fresh > 0 then
   local lane = next(lanes)
-  local only = states.queued and not next(lanes, lane)
-  -- A channel that is at the lane claims until it finds nothing, so nobody need be called for it. One that has not claimed
-  -- for a while may have died at its place.
-  local newly = tonumber(ARGV[3]) + tonumber(ARGV[1]) - 1000
-  if not only or redis.call('ZCOUNT', key('chan', lane), newly, '+inf') == 0 then wake(only and lane) end
+  if states.queued and not next(lanes, lane) then call(lane, #lanes[lane] / 2) else wake() end
 end
 return replies

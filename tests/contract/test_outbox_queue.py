@@ -3,9 +3,6 @@
 from dataclasses import replace
 from datetime import timedelta
 
-import fakeredis
-import pytest
-
 from outbox import events
 from outbox.backlog import backlog
 from outbox.entry import Entry
@@ -16,30 +13,9 @@ from outbox.states import State
 from runtime import clock
 from runtime.clock import now as right_now
 from runtime.connections import redis_async
-from runtime.settings import Settings
 from tests.fixtures.mail import NOON, a_submission, an_attempt, an_entry
 
 LATER = NOON + timedelta(minutes=5)
-
-
-@pytest.fixture(params=["fake", "valkey"])
-async def redis(request):
-    if request.param == "fake":
-        client = fakeredis.FakeAsyncRedis()
-    else:
-        client = redis_async(request.getfixturevalue("settings"), timeout=5)
-    yield client
-    await client.aclose()
-
-
-@pytest.fixture
-def outbox(redis, bare_settings):
-    return Outbox(redis, bare_settings)
-
-
-@pytest.fixture
-def bare_settings(tmp_path):
-    return Settings(data_dir=tmp_path, queue_prefix=f"t{abs(hash(tmp_path))}", lane_connections=2, max_releases=2)
 
 
 async def put(outbox, *submissions, now=NOON):
@@ -405,32 +381,3 @@ async def test_every_move_is_an_event_with_the_next_number(outbox, redis, bare_s
     assert [number for number, _ in stream] == [b"1-0", b"2-0", b"3-0"]
     kinds = [entry[b"e"].split(b'"')[3] for _, entry in stream]
     assert kinds == [b"accepted", b"attempted", b"cancelled"]
-
-
-async def test_wait_ends_when_work_arrives(outbox):
-    """An idle worker is woken by the accept, not by a clock, and told where the work is."""
-    await put(outbox, a_submission())
-    assert await outbox.wait(10) == "one.test"
-
-
-async def test_nobody_is_called_for_a_lane_with_a_channel(outbox):
-    """It claims until it finds nothing. One that has not claimed for long does not count: it may be dead."""
-    await put(outbox, a_submission())
-    await outbox.wait(10)
-    assert await claim(outbox)
-    await put(outbox, a_submission())
-    assert await outbox.wait(0.01) == ""
-    later = NOON + timedelta(seconds=2)
-    await put(outbox, a_submission(), now=later)
-    assert await outbox.wait(10) == "one.test"
-
-
-async def test_a_channel_that_left_does_not_return_by_renewing(outbox):
-    """The renewal of what it still settles may come after its last claim: the next mail must be called for."""
-    await put(outbox, a_submission())
-    await outbox.wait(10)
-    (held,) = await claim(outbox)
-    assert await claim(outbox) == []
-    assert await outbox.renew([held], channel="w#1", now=NOON) == set()
-    await put(outbox, a_submission())
-    assert await outbox.wait(10) == "one.test"

@@ -102,16 +102,6 @@ async def test_an_idle_drain_delivers_within_milliseconds(stack):
     assert sorted(delays)[3] < 0.3  # the median: a look without a call is a second away
 
 
-async def test_a_call_names_the_lane_that_work_came_to(stack):
-    """So its channel needs no look. A call about several lanes, or about mail for later, names none."""
-    await stack.put("ann@one.test", "bob@one.test")
-    assert await stack.outbox.wait(1) == "one.test"
-    await stack.put("ann@one.test", "bob@two.test")
-    assert await stack.outbox.wait(1) == ""
-    await stack.put("ann@one.test", scheduled_at=clock.now() + timedelta(hours=1))
-    assert await stack.outbox.wait(1) == ""
-
-
 async def test_many_mails_and_lanes_share_few_connections(stack):
     """300 mails in 30 lanes arrive exactly once each, over connections that are used again."""
     for n in range(300):
@@ -331,3 +321,14 @@ async def test_a_hung_queue_costs_no_outcome(tmp_path, settings):
                 await until(lambda: stack.all_are(State.DELIVERED), seconds=40)
             assert len(hop.received) == 60
             await stack.redis.aclose()
+
+
+async def test_a_worker_that_ended_is_given_no_mail(stack):
+    """An idle one may be given mail with the call; from its end on, mail is called for."""
+    await stack.put("ann@one.test")
+    async with stack.drain():
+        await until(lambda: stack.all_are(State.DELIVERED))
+        await until(lambda: stack.redis.zcard(f"{{{stack.settings.queue_prefix}}}:idle"))
+    two = await stack.put("bob@one.test")
+    assert await stack.states(two) == (State.QUEUED,)
+    assert (await stack.outbox.wait(10, channel="", now=clock.now())).lane == "one.test"

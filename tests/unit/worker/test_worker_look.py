@@ -23,7 +23,7 @@ class OneLane:
 
 @pytest.fixture
 def drain():
-    parts = SimpleNamespace(outbox=OneLane(), settings=Settings(), now=lambda: NOON)
+    parts = SimpleNamespace(outbox=OneLane(), settings=Settings(), worker="w", now=lambda: NOON)
     return Drain(parts, dialer=None)
 
 
