@@ -204,9 +204,9 @@ class Outbox:
         have been given work: `rescue` the channel.
         """
         given = self._key("given", channel)
-        until = self._by_the_queue(now) + round(timeout * 1000) + _IDLE_MS
-        idle = [("ZADD", self._key("idle"), until, channel)] if channel else []
-        *_, told = await _ask(self._waiting, *idle, ("BLPOP", given, self._key("wake"), timeout))
+        if channel:
+            await self._scripts.call("idle", channel, self._by_the_queue(now) + round(timeout * 1000) + _IDLE_MS)
+        (told,) = await _ask(self._waiting, ("BLPOP", given, self._key("wake"), timeout))
         if told is None:
             return Call()
         if told[0].decode() != given:

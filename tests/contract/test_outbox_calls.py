@@ -101,6 +101,16 @@ async def test_it_is_given_work_once(outbox):
     assert call == Call("two.test")
 
 
+async def test_it_is_given_no_more_before_it_fetched_the_first(outbox):
+    """A call about another lane may come first. It has one name for one channel: what came second would be lost."""
+    await wait(outbox, READY)
+    await put(outbox, a_submission("a@one.test"))
+    await put(outbox, a_submission("a@two.test"))
+    assert (await wait(outbox, READY)).lane == "one.test"
+    await put(outbox, a_submission("a@three.test"))
+    assert [(await wait(outbox)).lane for _ in range(2)] == ["three.test", "two.test"]
+
+
 async def test_nobody_is_given_work_long_after_the_wait(outbox):
     """A worker that stands still would keep it from the others."""
     await wait(outbox, READY)
