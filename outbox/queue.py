@@ -9,7 +9,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
-from itertools import chain
 from typing import Any
 
 import hiredis
@@ -107,9 +106,13 @@ class Outbox:
     async def append(self, entries: Sequence[Sequence[Argument]]) -> list[Any]:
         """Give accept.lua these entries (their arguments: outbox/entry.py) in one call; the replies in order.
 
+        The first one's time counts for all of them.
         What the queue refuses, it refuses for all of them: the ResponseError stands in place of each reply.
         """
-        arguments: list[Argument] = [self._lease_ms, len(entries), *chain.from_iterable(entries)]
+        now = entries[0][0]
+        arguments: list[Argument] = [self._lease_ms, len(entries), now, bucket_of(int(now))]
+        for entry in entries:
+            arguments += entry[1:]
         (replies,) = await self._scripts.pipeline([("accept", arguments)])
         return [replies] * len(entries) if isinstance(replies, Exception) else list(replies)
 

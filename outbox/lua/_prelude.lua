@@ -7,7 +7,7 @@
 -- generation the mark of this queue: one that was emptied has another. KEYS[2], where given, ends in the mark and the event
 -- number that the caller remembers (outbox/generation.py): in a queue that lost its memory nothing is done at all.
 -- In a message hash: meta, live, n (deliveries), first and last (its accepted and its newest event), and per delivery k: lane:k to:k state:k token:k
--- attempts:k owner:k error:k lost:k dup:k, partly (some recipients ended, others wait); per recipient i: r:i, its last outcome as JSON.
+-- attempts:k owner:k error:k (of its last deferral) lost:k dup:k, partly (some recipients ended, others wait); per recipient i: r:i, its last outcome as JSON.
 -- hits:<id> counts opens and clicks, for a while; reaction in a message hash: opened or clicked.
 -- suppressed address -> JSON, suppressions <id>:<address> by id (outbox/suppression.py), suppressedlast their newest event.
 -- Of a compacted message the hash holds only brief (see compact.lua).
@@ -31,13 +31,15 @@ local function split(did) -- "<id>/<k>"
 end
 
 local function size(csv)
+  if not string.find(csv, ',', 1, true) then return 1 end -- which is nearly always so
   local _, commas = string.gsub(csv, ',', '')
   return commas + 1
 end
 
-local function many(command, k, words) -- a command over any number of words; an even chunk keeps pairs together
-  for at = 1, #words, 1000 do
-    redis.call(command, k, unpack(words, at, math.min(at + 999, #words)))
+local function many(command, k, words, used) -- a command over any number of words; an even chunk keeps pairs together
+  used = used or #words
+  for at = 1, used, 1000 do
+    redis.call(command, k, unpack(words, at, math.min(at + 999, used)))
   end
 end
 
@@ -76,7 +78,7 @@ end
 
 local function record(id, event)
   local number = redis.call('INCR', key('seq'))
-  redis.call('XADD', key('events'), number .. '-0', 'e', event)
+  redis.call('XADD', key('events'), number, 'e', event)
   if id ~= '' then redis.call('HSET', key('m', id), 'last', number) end
   return number
 end
