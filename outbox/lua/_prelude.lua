@@ -27,6 +27,7 @@ if KEYS[2] then
 end
 
 local function split(did) -- "<id>/<k>"
+  if string.sub(did, -2) == '/0' then return string.sub(did, 1, -3), '0' end -- which is nearly always so, and done sooner
   return string.match(did, '^(.*)/(%d+)$')
 end
 

@@ -73,7 +73,7 @@ for nth, a in ipairs(fresh) do
       waits = { due = due }
       lanes[lane] = waits
     end
-    waits[#waits + 1], waits[#waits + 2] = due, id .. '/' .. k
+    waits[#waits + 1], waits[#waits + 2] = due, id .. '/' .. (k == 0 and '0' or k)
     if due ~= waits.due and tonumber(due) < tonumber(waits.due) then waits.due = due end
     states[state] = (states[state] or 0) + recipients
     flowing[lane] = (flowing[lane] or 0) + recipients
