@@ -16,7 +16,7 @@ if #due == 0 then
 end
 redis.call('ZADD', channels, clock + lease, channel)
 redis.call('ZREMRANGEBYRANK', key('lane', lane), 0, #due - 1)
-local claims, leases, states = {}, {}, { sending = 0 }
+local claims, leases, states, none = {}, {}, { sending = 0 }, {}
 local any_suppressed = redis.call('EXISTS', key('suppressed')) == 1
 
 local function suppressed(meta, recipients)
@@ -32,17 +32,20 @@ end
 for _, did in ipairs(due) do
   local id, k = split(did)
   local m = key('m', id)
-  local f = redis.call('HMGET', m, 'meta', 'state:' .. k, 'to:' .. k, 'attempts:' .. k, 'dup:' .. k, 'error:' .. k, 'scheduled_at', 'token:' .. k)
+  local f, past = redis.call('HMGET', m, 'meta', 'state:' .. k, 'to:' .. k, 'token:' .. k), none
+  if f[4] or f[2] == 'scheduled' then -- else nothing has happened to it yet, as with nearly all mail
+    past = redis.call('HMGET', m, 'attempts:' .. k, 'dup:' .. k, 'error:' .. k, 'scheduled_at')
+  end
   if f[1] then
-    local token, n = tonumber(f[8] or '0') + 1, size(f[3])
+    local token, n = tonumber(f[4] or '0') + 1, size(f[3])
     redis.call('HSET', m, 'state:' .. k, 'sending', 'owner:' .. k, channel, 'token:' .. k, token)
     states[f[2]] = (states[f[2]] or 0) - n
     states.sending = states.sending + n
-    if f[2] == 'deferred' then blame(f[6], -n) end
+    if f[2] == 'deferred' then blame(past[3], -n) end
     leases[#leases + 1] = clock + lease
     leases[#leases + 1] = did
     local content = redis.call('GET', key('c', id)) or ''
-    claims[#claims + 1] = { did, token, f[3], f[4] or '0', f[5] or '0', f[1], content, f[7] or '', suppressed(f[1], f[3]) }
+    claims[#claims + 1] = { did, token, f[3], past[1] or '0', past[2] or '0', f[1], content, past[4] or '', suppressed(f[1], f[3]) }
   end
 end
 many('ZADD', key('leases'), leases)
