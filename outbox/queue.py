@@ -36,6 +36,7 @@ log = get(__name__)
 
 FLOW_BUCKET_MS = 5_000  # in and out flow is counted in buckets of this length, kept for three minutes
 _REAP_LIMIT = 500
+_NO_PAST = (0, b"0", b"", b"")  # what claim.lua leaves out of a first claim
 _SAME_MS = 1000  # clocks that differ by less count as one
 
 
@@ -301,7 +302,8 @@ def _tokens(claims: Sequence[Claim]) -> list[Argument]:
 
 
 def _claim(lane: str, row: list[Any]) -> Claim:
-    did, token, to, attempts, duplicate, meta, content, rescheduled, suppressed = row
+    did, token, to, meta, content, *past = row
+    attempts, duplicate, rescheduled, suppressed = past or _NO_PAST
     message = Message.from_json(meta)
     return Claim(
         message=replace(message, scheduled_at=from_ms(rescheduled)) if rescheduled else message,

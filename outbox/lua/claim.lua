@@ -1,7 +1,7 @@
 -- Take up to `limit` due deliveries of a lane under a lease with a fencing token.
 -- ARGV: lane, channel, limit, now, lease (ms), most channels of a lane, now by the queue's own clock, which leases go by.
--- Returns a list of {delivery id, token, recipients, attempts, possible duplicate, meta, content, rescheduled or '',
--- those recipients that are on the suppression list, as "0:bounce,1:manual"}.
+-- Returns a list of {delivery id, token, recipients, meta, content, and unless all of this is 0 or '': attempts, possible
+-- duplicate, rescheduled or '', those recipients that are on the suppression list, as "0:bounce,1:manual"}.
 local lane, channel = ARGV[1], ARGV[2]
 local limit, now, lease, most = tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
 local clock = tonumber(ARGV[7])
@@ -45,7 +45,11 @@ for _, did in ipairs(due) do
     leases[#leases + 1] = clock + lease
     leases[#leases + 1] = did
     local content = redis.call('GET', key('c', id)) or ''
-    claims[#claims + 1] = { did, token, f[3], past[1] or '0', past[2] or '0', f[1], content, past[4] or '', suppressed(f[1], f[3]) }
+    local claim, known = { did, token, f[3], f[1], content }, suppressed(f[1], f[3])
+    if past ~= none or known ~= '' then
+      claim[6], claim[7], claim[8], claim[9] = past[1] or '0', past[2] or '0', past[4] or '', known
+    end
+    claims[#claims + 1] = claim
   end
 end
 many('ZADD', key('leases'), leases)
