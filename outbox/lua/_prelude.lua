@@ -32,7 +32,7 @@ local function split(did) -- "<id>/<k>"
 end
 
 local function size(csv)
-  if not string.find(csv, ',', 1, true) then return 1 end -- which is nearly always so
+  if #csv < 3 then return 1 end -- which is nearly always so
   local _, commas = string.gsub(csv, ',', '')
   return commas + 1
 end

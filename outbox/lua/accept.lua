@@ -7,7 +7,7 @@
 -- What entries have in common is written once, since most of what a call costs is the number of commands in it; next comes
 -- the number of words in a command, and of strings that are made.
 local argv = ARGV
-local bucket = argv[4]
+local bucket, events, message, content = argv[4], key('events'), key('m', ''), key('c', '')
 local replies, uses, keeps, seen, at = {}, {}, {}, {}, 5
 local fresh, hashes, entries = {}, {}, {} -- of each message that may be new: its place in ARGV, its key, its entry
 
@@ -28,7 +28,7 @@ for i = 1, tonumber(argv[2]) do
     if not first_use and not seen[id] then
       seen[id] = true
       local nth = #fresh + 1
-      fresh[nth], hashes[nth], entries[nth] = at, key('m', id), replies[i]
+      fresh[nth], hashes[nth], entries[nth] = at, message .. id, replies[i]
     end
     at = at + 6 + 3 * argv[at + 5]
   end
@@ -57,9 +57,9 @@ if #fresh > 0 then number = redis.call('INCRBY', key('seq'), #fresh) - #fresh en
 for nth, a in ipairs(fresh) do
   local id, meta, state, created, n = argv[a], argv[a + 1], argv[a + 3], argv[a + 4], argv[a + 5]
   number = number + 1
-  redis.call('XADD', key('events'), number, 'e',
+  redis.call('XADD', events, number, 'e',
     '{"kind":"accepted","at":' .. created .. ',"id":"' .. id .. '","message":' .. meta .. '}')
-  contents[2 * nth - 1], contents[2 * nth] = key('c', id), argv[a + 2]
+  contents[2 * nth - 1], contents[2 * nth] = content .. id, argv[a + 2]
   index[2 * nth - 1], index[2 * nth] = created, id
   fields[2], fields[4], fields[6], fields[8] = meta, n, n, number
   local used = 8

@@ -2,7 +2,7 @@
 -- ARGV: archived number, how many to skip, limit. Returns {compacted, looked at}.
 -- The first write is one that maxmemory allows: this is what makes room. What messages have in common is written once,
 -- since most of what a call costs is the number of commands in it.
-local archived = tonumber(ARGV[1])
+local archived, message, content = tonumber(ARGV[1]), key('m', ''), key('c', '')
 local found = redis.call('ZRANGE', key('ended'), ARGV[2], ARGV[2] + ARGV[3] - 1, 'WITHSCORES')
 local ids, needless, kept, briefs, recent = {}, {}, {}, {}, {}
 
@@ -24,12 +24,12 @@ end
 
 for at = 1, #found, 2 do
   local id = found[at]
-  local m = key('m', id)
+  local m = message .. id
   local f = redis.call('HMGET', m, 'last', 'first', 'to:0', 'r:0', 'r:1', 'complained', 'reaction', 'scheduled_at')
   local first, waits, outcome = f[2], f[3], f[4]
   if tonumber(f[1] or '0') <= archived then
     ids[#ids + 1] = id
-    needless[#needless + 1] = key('c', id)
+    needless[#needless + 1] = content .. id
     if first then
       needless[#needless + 1] = m
       local one = waits == '' and outcome and not f[5] -- recipient, as nearly all mail has: every other has an outcome too

@@ -9,7 +9,7 @@
 local argv = ARGV
 local replies, taken, events, at = {}, {}, 0, 2
 local leases, places, rests, names, ids, hashes, lanes, firsts, lives = {}, {}, {}, {}, {}, {}, {}, {}, {} -- of what counts
-local known_names, left = {}, {}
+local known_names, left, message, stream = {}, {}, key('m', ''), key('events')
 
 local function name(k) -- a delivery's fields
   known_names[k] = { k = k, token = 'token:' .. k, state = 'state:' .. k, lane = 'lane:' .. k, to = 'to:' .. k }
@@ -20,7 +20,7 @@ for i = 1, tonumber(argv[1]) do
   local did, rest = argv[at], at + 6 + 3 * argv[at + 5]
   local more = argv[rest] ~= ''
   local id, k = split(did)
-  local m, named = key('m', id), known_names[k] or name(k)
+  local m, named = message .. id, known_names[k] or name(k)
   local f = redis.call('HMGET', m, named.token, named.state, named.lane, 'first', 'live')
   replies[i] = 0
   if f[1] == argv[at + 1] and f[2] == 'sending' and not taken[did] then
@@ -28,7 +28,7 @@ for i = 1, tonumber(argv[1]) do
     taken[did] = true
     local nth = #leases + 1
     leases[nth], places[nth], rests[nth], names[nth], ids[nth], hashes[nth] = did, at, more and rest, named, id, m
-    lanes[nth], firsts[nth], lives[nth] = f[3], f[4] or 'inf', f[5]
+    lanes[nth], firsts[nth], lives[nth] = f[3], f[4] or 'inf', f[5] or '1'
     events = events + (more and argv[rest + 1] ~= '' and 2 or 1)
   end
   at = more and rest + 6 + 2 * argv[rest + 5] or rest + 1
@@ -43,7 +43,7 @@ local fields = { 'last', '', '', '', '', '', '', '' } -- of one message, each ti
 
 local function append(event)
   number = number + 1
-  redis.call('XADD', key('events'), number, 'e', event)
+  redis.call('XADD', stream, number, 'e', event)
 end
 
 for nth, a in ipairs(places) do
@@ -78,8 +78,11 @@ for nth, a in ipairs(places) do
     blame(err, #again)
     enlist(lanes[nth], leases[nth], argv[rest + 2])
   else
-    local live = (left[m] or lives[nth]) - 1 -- two of its deliveries may end in one call
-    left[m] = live
+    local live = 0
+    if lives[nth] ~= '1' then -- two of its deliveries may end in one call
+      live = (left[m] or lives[nth]) - 1
+      left[m] = live
+    end
     fields[4], fields[6], fields[7], fields[8] = 'ended', '', 'live', live
     many('HSET', m, fields, used)
     if live <= 0 then -- the last of its deliveries: its content may go, once it is archived
