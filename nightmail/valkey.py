@@ -17,8 +17,8 @@ DURABLE = {
     "maxmemory-policy": "noeviction",
 }
 
-# Its commands take and give back many small pieces of memory at once, of which glibc keeps seven of a size at hand. Other C
-# libraries do not know the word.
+# A script takes and gives back hundreds of small pieces of memory, of which glibc keeps seven of a size at hand. Other
+# C libraries do not know the word.
 ENVIRONMENT = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=500"}
 
 
