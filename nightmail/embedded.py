@@ -101,7 +101,9 @@ def prepare(settings: Settings) -> Stack:
         configuration, password = valkey.write_configuration(folder, port=settings.valkey_port)
         valkey.cut_unwritten_tail(folder)
         environment["NIGHTMAIL_REDIS_URL"] = f"redis://:{password}@127.0.0.1:{settings.valkey_port}/0"
-        store = Program("valkey", (str(valkey.binary()), str(configuration)), _STAGE_OF["store"])
+        command = (str(valkey.binary()), str(configuration))
+        own = {name: value for name, value in valkey.ENVIRONMENT.items() if name not in os.environ}
+        store = Program("valkey", command, _STAGE_OF["store"], tuple(own.items()))
     return Stack(Settings(**_parsed(settings, environment)), environment, store, _programs(settings))
 
 

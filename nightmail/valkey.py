@@ -8,7 +8,7 @@ from nightmail.private import kept_secret, write_private
 
 _TAIL = 1024 * 1024  # octets: a page at most is unwritten, but a file system may have larger blocks
 
-# Durability, word for word as docker-compose.yml has it (a test compares them).
+# All settings word for word as docker-compose.yml has them (a test compares them). First durability:
 DURABLE = {
     "appendonly": "yes",
     "appendfsync": "always",
@@ -16,6 +16,13 @@ DURABLE = {
     "save": "",
     "maxmemory-policy": "noeviction",
 }
+# The hash of a waiting mail in one piece of memory takes 460 octets less than in forty, and no more work. Those of mail
+# to many recipients stay tables, since a field in one piece is looked for from its beginning.
+SETTINGS = {**DURABLE, "hash-max-listpack-value": "1024", "hash-max-listpack-entries": "64"}
+
+# A script takes and gives back hundreds of small pieces of memory, of which glibc keeps seven of a size at hand. Other
+# C libraries do not know the word.
+ENVIRONMENT = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=500"}
 
 
 def binary() -> Path:
@@ -40,7 +47,7 @@ def write_configuration(folder: Path, *, port: int) -> tuple[Path, str]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     password = kept_secret(folder / "password")
-    lines = [f'{name} "{value}"' for name, value in DURABLE.items()]
+    lines = [f'{name} "{value}"' for name, value in SETTINGS.items()]
     lines += [f"port {port}", 'bind "127.0.0.1"', f'dir "{folder.resolve()}"', f"requirepass {password}"]
     path = folder / "valkey.conf"
     write_private(path, "\n".join(lines) + "\n")

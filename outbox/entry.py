@@ -10,7 +10,6 @@ import orjson
 from outbox.ids import Idempotency
 from outbox.message import Message
 from outbox.packing import packed
-from outbox.queue import bucket_of
 from outbox.records import Header
 from outbox.scripts import Argument
 from outbox.states import State
@@ -85,9 +84,11 @@ class Entry:
         return [s for s in self.submissions if s.message.blob]
 
     def arguments(self, now: datetime) -> list[Argument]:
-        """What accept.lua is told of it."""
-        at, value = to_ms(now), self.first_use.encode() if self.first_use else ""
-        flat: list[Argument] = [at, bucket_of(at), self.key_hash, value, self.retention_ms or 1]
+        """What accept.lua is told of it, behind the time."""
+        at = to_ms(now)
+        flat: list[Argument] = [at, self.key_hash]
+        if self.first_use:
+            flat += self.first_use.encode(), self.retention_ms or 1
         flat.append(len(self.submissions))
         for submission, meta in zip(self.submissions, self.metas, strict=True):
             flat += _message_arguments(submission, meta, at)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from outbox.message import Claim
 
@@ -15,8 +16,15 @@ class Call:
     claims: Sequence[Claim] = ()
 
 
-def words(packed: bytes) -> Iterator[bytes]:
-    """What accept.lua packed, each word as its length, a colon and itself."""
+def unpacked_call(packed: bytes) -> tuple[str, list[list[bytes]]]:
+    """The lane, and the rows of the claims, as accept.lua packed them."""
+    words = _words(packed)
+    lane = next(words).decode()
+    return lane, [list(islice(words, int(number))) for number in words]
+
+
+def _words(packed: bytes) -> Iterator[bytes]:
+    """Each is written as its length, a colon and itself."""
     at = 0
     while at < len(packed):
         begin = packed.index(b":", at) + 1

@@ -9,7 +9,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
-from itertools import chain
 from typing import Any
 
 import hiredis
@@ -19,7 +18,7 @@ from outbox import events
 from outbox.blobs import Blobs
 from outbox.errors import ObjectsUnavailable
 from outbox.generation import Memory
-from outbox.handover import Call, words
+from outbox.handover import Call, unpacked_call
 from outbox.lines import Lines
 from outbox.message import Attempt, Claim, Message
 from outbox.packing import unpacked
@@ -38,9 +37,9 @@ log = get(__name__)
 
 FLOW_BUCKET_MS = 5_000  # in and out flow is counted in buckets of this length, kept for three minutes
 _REAP_LIMIT = 500
+_NO_PAST = (0, b"0", b"", b"")  # what claim.lua leaves out of a first claim
 _SAME_MS = 1000  # clocks that differ by less count as one
 _IDLE_MS = 1000  # a channel counts as waiting for so much longer than its wait: it may be about to wait again
-_ROW = 9  # words of a claim
 
 
 class Cancel(StrEnum):
@@ -110,11 +109,14 @@ class Outbox:
     async def append(self, entries: Sequence[Sequence[Argument]]) -> list[Any]:
         """Give accept.lua these entries (their arguments: outbox/entry.py) in one call; the replies in order.
 
+        The first one's time counts for all of them.
         What the queue refuses, it refuses for all of them: the ResponseError stands in place of each reply.
         """
-        settings = self._settings
+        settings, now = self._settings, entries[0][0]
         arguments: list[Argument] = [self._lease_ms, settings.lane_connections, settings.claim_batch, self._skew_ms]
-        arguments += len(entries), *chain.from_iterable(entries)
+        arguments += len(entries), now, bucket_of(int(now))
+        for entry in entries:
+            arguments += entry[1:]
         (replies,) = await self._scripts.pipeline([("accept", arguments)])
         return [replies] * len(entries) if isinstance(replies, Exception) else list(replies)
 
@@ -211,9 +213,8 @@ class Outbox:
             return Call()
         if told[0].decode() != given:
             return Call(told[1].decode())
-        lane, *rows = words(told[1])
-        claims = [_claim(lane.decode(), rows[at : at + _ROW]) for at in range(0, len(rows), _ROW)]
-        return Call(lane.decode(), channel, claims)
+        lane, rows = unpacked_call(told[1])
+        return Call(lane, channel, [_claim(lane, row) for row in rows])
 
     async def cancel(self, message_id: str, *, now: datetime) -> Cancel:
         """Cancel the whole message unless some of it is being sent or has ended."""
@@ -289,20 +290,22 @@ def _settlement(receipt: Receipt, worker: str) -> list[Argument]:
     """What settle.lua is told of one attempt."""
     claim, attempt, told = receipt.claim, receipt.attempt, receipt.header
     now, again_at, error = told["ended_at"], told["next_attempt_at"], ""
-    outcomes: list[Argument] = [len(attempt.outcomes)]
+    event = events.attempted(receipt, worker=worker)
+    arguments: list[Argument] = [claim.delivery_id, claim.token, now, bucket_of(now), event, len(attempt.outcomes)]
     for outcome in attempt.outcomes:
-        outcomes += outcome.recipient, outcome.state, outcome_json(outcome)
+        arguments += outcome.recipient, outcome.state, outcome_json(outcome)
         if outcome.state is State.DEFERRED:
             error = error or outcome.error
             if again_at is None:
                 raise ValueError("a deferred outcome needs next_attempt_at")
-    event = events.attempted(receipt, worker=worker)
+    if again_at is None and not attempt.complained and not attempt.suppress:
+        arguments.append("")
+        return arguments
     complaint = b""
     if attempt.complained:
         complaint = events.complained(claim.message.id, attempt.complained, at=receipt.ended_at)
     in_doubt = attempt.in_doubt or claim.possible_duplicate  # what one attempt left open, no later one can settle
-    arguments: list[Argument] = [claim.delivery_id, claim.token, now, bucket_of(now), event, complaint]
-    arguments += "" if again_at is None else again_at, error, int(in_doubt), *outcomes, len(attempt.suppress)
+    arguments += 1, complaint, "" if again_at is None else again_at, error, int(in_doubt), len(attempt.suppress)
     for recipient, why in attempt.suppress:
         suppression = Suppression.new("", Origin(why), claim.message.id, now=receipt.ended_at)
         arguments += recipient, suppression.to_json()
@@ -314,7 +317,8 @@ def _tokens(claims: Sequence[Claim]) -> list[Argument]:
 
 
 def _claim(lane: str, row: list[Any]) -> Claim:
-    did, token, to, attempts, duplicate, meta, content, rescheduled, suppressed = row
+    did, token, to, meta, content, *past = row
+    attempts, duplicate, rescheduled, suppressed = past or _NO_PAST
     message = Message.from_json(meta)
     return Claim(
         message=replace(message, scheduled_at=from_ms(rescheduled)) if rescheduled else message,

@@ -1,6 +1,7 @@
 """Runs the Lua scripts: EVALSHA, with a reload where the server has forgotten them (it restarted)."""
 
 import hashlib
+import re
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
@@ -22,9 +23,14 @@ Call = tuple[str, Sequence[Argument]]
 
 @cache
 def source(name: str) -> tuple[str, str]:
-    """(text, SHA-1) of a script with the shared prelude in front."""
+    """(text, SHA-1) of a script, behind what it needs of the shared prelude: every call makes all functions in it."""
     folder = resources.files("outbox") / "lua"
-    text = (folder / "_prelude.lua").read_text() + (folder / f"{name}.lua").read_text()
+    text = (folder / f"{name}.lua").read_text()
+    for part in reversed(re.split(r"^(?=local )", (folder / "_prelude.lua").read_text(), flags=re.MULTILINE)):
+        defined = re.match(r"local (?:function )?(\w+)", part)
+        # A local is known behind its definition only, so what is kept by now names all that it needs of earlier parts.
+        if not defined or "KEYS[" in part or re.search(rf"\b{defined[1]}\b", text):
+            text = part + text
     return text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 

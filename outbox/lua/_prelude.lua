@@ -8,7 +8,7 @@
 -- generation the mark of this queue: one that was emptied has another. KEYS[2], where given, ends in the mark and the event
 -- number that the caller remembers (outbox/generation.py): in a queue that lost its memory nothing is done at all.
 -- In a message hash: meta, live, n (deliveries), first and last (its accepted and its newest event), and per delivery k: lane:k to:k state:k token:k
--- attempts:k owner:k error:k lost:k dup:k, partly (some recipients ended, others wait); per recipient i: r:i, its last outcome as JSON.
+-- attempts:k owner:k error:k (of its last deferral) lost:k dup:k, partly (some recipients ended, others wait); per recipient i: r:i, its last outcome as JSON.
 -- hits:<id> counts opens and clicks, for a while; reaction in a message hash: opened or clicked.
 -- suppressed address -> JSON, suppressions <id>:<address> by id (outbox/suppression.py), suppressedlast their newest event.
 -- Of a compacted message the hash holds only brief (see compact.lua).
@@ -28,17 +28,20 @@ if KEYS[2] then
 end
 
 local function split(did) -- "<id>/<k>"
+  if string.sub(did, -2) == '/0' then return string.sub(did, 1, -3), '0' end -- which is nearly always so, and done sooner
   return string.match(did, '^(.*)/(%d+)$')
 end
 
 local function size(csv)
+  if #csv < 3 then return 1 end -- which is nearly always so
   local _, commas = string.gsub(csv, ',', '')
   return commas + 1
 end
 
-local function many(command, k, words) -- a command over any number of words; an even chunk keeps pairs together
-  for at = 1, #words, 1000 do
-    redis.call(command, k, unpack(words, at, math.min(at + 999, #words)))
+local function many(command, k, words, used) -- a command over any number of words; an even chunk keeps pairs together
+  used = used or #words
+  for at = 1, used, 1000 do
+    redis.call(command, k, unpack(words, at, math.min(at + 999, used)))
   end
 end
 
@@ -77,7 +80,7 @@ end
 
 local function record(id, event)
   local number = redis.call('INCR', key('seq'))
-  redis.call('XADD', key('events'), number .. '-0', 'e', event)
+  redis.call('XADD', key('events'), number, 'e', event)
   if id ~= '' then redis.call('HSET', key('m', id), 'last', number) end
   return number
 end
@@ -166,7 +169,6 @@ local function take(lane, channel, limit, now, lease, most, clock) -- see claim.
   local channels = key('chan', lane)
   redis.call('ZREMRANGEBYSCORE', channels, '-inf', clock)
   if not redis.call('ZSCORE', channels, channel) and redis.call('ZCARD', channels) >= most then return {} end
-
   local due = redis.call('ZRANGEBYSCORE', key('lane', lane), '-inf', now, 'LIMIT', 0, limit)
   if #due == 0 then
     redis.call('ZREM', channels, channel)
@@ -174,23 +176,30 @@ local function take(lane, channel, limit, now, lease, most, clock) -- see claim.
   end
   redis.call('ZADD', channels, clock + lease, channel)
   redis.call('ZREMRANGEBYRANK', key('lane', lane), 0, #due - 1)
-  local claims, leases, states = {}, {}, { sending = 0 }
+  local claims, leases, states, none = {}, {}, { sending = 0 }, {}
   local any_suppressed = redis.call('EXISTS', key('suppressed')) == 1
   for _, did in ipairs(due) do
     local id, k = split(did)
     local m = key('m', id)
-    local f = redis.call('HMGET', m, 'meta', 'state:' .. k, 'to:' .. k, 'attempts:' .. k, 'dup:' .. k, 'error:' .. k, 'scheduled_at', 'token:' .. k)
+    local f, past = redis.call('HMGET', m, 'meta', 'state:' .. k, 'to:' .. k, 'token:' .. k), none
+    if f[4] or f[2] == 'scheduled' then -- else nothing has happened to it yet, as with nearly all mail
+      past = redis.call('HMGET', m, 'attempts:' .. k, 'dup:' .. k, 'error:' .. k, 'scheduled_at')
+    end
     if f[1] then
-      local token, n = tonumber(f[8] or '0') + 1, size(f[3])
+      local token, n = tonumber(f[4] or '0') + 1, size(f[3])
       redis.call('HSET', m, 'state:' .. k, 'sending', 'owner:' .. k, channel, 'token:' .. k, token)
       states[f[2]] = (states[f[2]] or 0) - n
       states.sending = states.sending + n
-      if f[2] == 'deferred' then blame(f[6], -n) end
+      if f[2] == 'deferred' then blame(past[3], -n) end
       leases[#leases + 1] = clock + lease
       leases[#leases + 1] = did
       local content = redis.call('GET', key('c', id)) or ''
-      local excluded = any_suppressed and suppressed(f[1], lane, f[3]) or ''
-      claims[#claims + 1] = { did, token, f[3], f[4] or '0', f[5] or '0', f[1], content, f[7] or '', excluded }
+      local claim = { did, token, f[3], f[1], content }
+      local known = any_suppressed and suppressed(f[1], lane, f[3]) or ''
+      if past ~= none or known ~= '' then
+        claim[6], claim[7], claim[8], claim[9] = past[1] or '0', past[2] or '0', past[4] or '', known
+      end
+      claims[#claims + 1] = claim
     end
   end
   many('ZADD', key('leases'), leases)

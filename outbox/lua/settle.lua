@@ -1,86 +1,119 @@
 -- Record how attempts ended. A token that is not the newest, or a lease that was taken back, changes nothing.
--- ARGV: number of attempts, then for each: delivery id, token, now, bucket, event, complaint event or '', next due or '', error,
---       in doubt (0 or 1), number of outcomes, then recipient, state, outcome JSON for each; number of recipients to suppress
---       from now on, then recipient and value for each. Returns for each attempt 1, or 0 for a stale token.
+-- ARGV: number of attempts, then for each: delivery id, token, now, bucket, event, number of outcomes, then recipient, state,
+--       outcome JSON for each; then '' if that is all, else anything, complaint event or '', next due or '', error, in doubt
+--       (0 or 1), number of recipients to suppress from now on, then recipient and value for each.
+-- Returns for each attempt 1, or 0 for a stale token.
 -- The first write is one that maxmemory allows: work can always be finished. What many attempts have in common is
--- written once, since most of what a call costs is the number of commands in it.
-local replies, ours, taken, leases, events, at = {}, {}, {}, {}, 0, 2
-for i = 1, tonumber(ARGV[1]) do
-  local did, outcomes = ARGV[at], tonumber(ARGV[at + 9])
+-- written once, since most of what a call costs is the number of commands in it; next comes the number of words in a
+-- command, and of strings that are made.
+local argv = ARGV
+local replies, taken, events, at = {}, {}, 0, 2
+local leases, places, rests, names, ids, hashes, lanes, firsts, lives = {}, {}, {}, {}, {}, {}, {}, {}, {} -- of what counts
+local known_names, left, message, stream = {}, {}, key('m', ''), key('events')
+
+local function name(k) -- a delivery's fields
+  known_names[k] = { k = k, token = 'token:' .. k, state = 'state:' .. k, lane = 'lane:' .. k, to = 'to:' .. k }
+  return known_names[k]
+end
+
+for i = 1, tonumber(argv[1]) do
+  local did, rest = argv[at], at + 6 + 3 * argv[at + 5]
+  local more = argv[rest] ~= ''
   local id, k = split(did)
-  local m = key('m', id)
-  local f = redis.call('HMGET', m, 'token:' .. k, 'state:' .. k, 'lane:' .. k, 'first')
+  local m, named = message .. id, known_names[k] or name(k)
+  local f = redis.call('HMGET', m, named.token, named.state, named.lane, 'first', 'live')
   replies[i] = 0
-  if f[1] == ARGV[at + 1] and f[2] == 'sending' and not taken[did] then
+  if f[1] == argv[at + 1] and f[2] == 'sending' and not taken[did] then
     replies[i] = 1
     taken[did] = true
-    leases[#leases + 1] = did
-    ours[#ours + 1] = { at = at, did = did, id = id, k = k, m = m, lane = f[3], first = tonumber(f[4] or 'inf'), outcomes = outcomes }
-    events = events + (ARGV[at + 5] == '' and 1 or 2)
+    local nth = #leases + 1
+    leases[nth], places[nth], rests[nth], names[nth], ids[nth], hashes[nth] = did, at, more and rest, named, id, m
+    lanes[nth], firsts[nth], lives[nth] = f[3], f[4] or 'inf', f[5] or '1'
+    events = events + (more and argv[rest + 1] ~= '' and 2 or 1)
   end
-  at = at + 11 + 3 * outcomes + 2 * ARGV[at + 10 + 3 * outcomes]
+  at = more and rest + 6 + 2 * argv[rest + 5] or rest + 1
 end
 if events == 0 then return replies end
 
 many('ZREM', key('leases'), leases)
 local number = redis.call('INCRBY', key('seq'), events) - events
 local archived = tonumber(redis.call('GET', key('archived')) or '0')
-local states, flows, over = { sending = 0 }, {}, {}
+local states, flows, over, sent = { sending = 0 }, {}, {}, 0
+local fields = { 'last', '', '', '', '', '', '', '' } -- of one message, each time anew
 
 local function append(event)
   number = number + 1
-  redis.call('XADD', key('events'), number .. '-0', 'e', event)
+  redis.call('XADD', stream, number, 'e', event)
 end
 
-for _, one in ipairs(ours) do
-  local a, k, m = one.at, one.k, one.m
-  local now, bucket, complaint, err = ARGV[a + 2], ARGV[a + 3], ARGV[a + 5], ARGV[a + 7]
-  local again, ended, fields = {}, 0, {}
-  for o = a + 10, a + 7 + 3 * one.outcomes, 3 do
-    local recipient, state = ARGV[o], ARGV[o + 1]
-    fields[#fields + 1] = 'r:' .. recipient
-    fields[#fields + 1] = ARGV[o + 2]
-    states.sending = states.sending - 1
+for nth, a in ipairs(places) do
+  local m, named, rest = hashes[nth], names[nth], rests[nth]
+  local used, ended, again = 8, 0, nil
+  for o = a + 6, a + 3 + 3 * argv[a + 5], 3 do
+    local recipient, state = argv[o], argv[o + 1]
+    fields[used + 1], fields[used + 2] = 'r:' .. recipient, argv[o + 2]
+    used = used + 2
     states[state] = (states[state] or 0) + 1
-    if state == 'deferred' then again[#again + 1] = recipient else ended = ended + 1 end
+    if state == 'deferred' then
+      again = again or {}
+      again[#again + 1] = recipient
+    else
+      ended = ended + 1
+    end
   end
-  append(ARGV[a + 4])
-  if complaint ~= '' then
-    append(complaint)
+  sent = sent + (used - 8) / 2
+  append(argv[a + 4])
+  if rest and argv[rest + 1] ~= '' then
+    append(argv[rest + 1])
     redis.call('HSET', m, 'complained', '1')
   end
-  if #again > 0 then
+  fields[2], fields[3], fields[5] = number, named.state, named.to
+  if again then
+    local k, err = named.k, argv[rest + 3]
     if ended > 0 then redis.call('HSET', m, 'partly', '1') end
-    redis.call('HSET', m, 'last', number, 'state:' .. k, 'deferred', 'to:' .. k, table.concat(again, ','), 'error:' .. k, err,
-      'dup:' .. k, ARGV[a + 8], unpack(fields))
+    fields[4], fields[6], fields[7], fields[8] = 'deferred', table.concat(again, ','), 'error:' .. k, err
+    fields[used + 1], fields[used + 2] = 'dup:' .. k, argv[rest + 4]
+    many('HSET', m, fields, used + 2)
     redis.call('HINCRBY', m, 'attempts:' .. k, 1)
     blame(err, #again)
-    enlist(one.lane, one.did, ARGV[a + 6])
+    enlist(lanes[nth], leases[nth], argv[rest + 2])
   else
-    redis.call('HSET', m, 'last', number, 'state:' .. k, 'ended', 'to:' .. k, '', 'error:' .. k, '', unpack(fields))
-    if redis.call('HINCRBY', m, 'live', -1) <= 0 then -- the last of its deliveries: its content may go, once it is archived
-      over[#over + 1] = now
-      over[#over + 1] = one.id
-      if one.first <= archived then redis.call('UNLINK', key('c', one.id)) end
+    local live = 0
+    if lives[nth] ~= '1' then -- two of its deliveries may end in one call
+      live = (left[m] or lives[nth]) - 1
+      left[m] = live
+    end
+    fields[4], fields[6], fields[7], fields[8] = 'ended', '', 'live', live
+    many('HSET', m, fields, used)
+    if live <= 0 then -- the last of its deliveries: its content may go, once it is archived
+      over[#over + 1], over[#over + 2] = argv[a + 2], ids[nth]
+      if tonumber(firsts[nth]) <= archived then redis.call('UNLINK', key('c', ids[nth])) end
     end
   end
   if ended > 0 then
-    local out = flows[bucket] or {}
-    flows[bucket] = out
-    out[one.lane] = (out[one.lane] or 0) + ended
+    local bucket, lane = argv[a + 3], lanes[nth]
+    local out = flows[bucket]
+    if not out then
+      out = {}
+      flows[bucket] = out
+    end
+    out[lane] = (out[lane] or 0) + ended
   end
 end
 many('ZADD', key('ended'), over)
+states.sending = states.sending - sent
 for state, n in pairs(states) do
   if n ~= 0 then count(state, n) end
 end
-for bucket, lanes in pairs(flows) do
-  for lane, n in pairs(lanes) do flow('out', bucket, lane, n) end
+for bucket, lanes_of in pairs(flows) do
+  for lane, n in pairs(lanes_of) do flow('out', bucket, lane, n) end
 end
-for _, one in ipairs(ours) do -- last, since each tells an event of its own
-  local bounced = one.at + 10 + 3 * one.outcomes
-  for b = bounced + 1, bounced + 2 * ARGV[bounced], 2 do
-    suppress(addresses(redis.call('HGET', one.m, 'meta'), one.lane, ARGV[b])[1], ARGV[b + 1], ARGV[one.at + 2])
+for nth, a in ipairs(places) do -- last, since each tells an event of its own
+  local rest = rests[nth]
+  if rest then
+    for b = rest + 6, rest + 4 + 2 * argv[rest + 5], 2 do
+      suppress(addresses(redis.call('HGET', hashes[nth], 'meta'), lanes[nth], argv[b])[1], argv[b + 1], argv[a + 2])
+    end
   end
 end
 return replies

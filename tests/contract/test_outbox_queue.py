@@ -9,6 +9,7 @@ from outbox.entry import Entry
 from outbox.ids import Idempotency
 from outbox.message import Attempt, Outcome
 from outbox.queue import Cancel, Outbox, Reschedule
+from outbox.receipt import Receipt
 from outbox.states import State
 from runtime import clock
 from runtime.clock import now as right_now
@@ -52,6 +53,32 @@ async def test_known_id_is_left_alone(outbox):
     assert await put(outbox, mail) == [b"stored", 0]
     assert await claim(outbox, channel="w#2") == []
     assert await outbox.settle(held, an_attempt(held), worker="w", now=NOON, next_attempt_at=None)
+
+
+async def test_what_is_known_and_what_is_new_may_come_in_one_call(outbox):
+    """Of each entry only what is new is stored, with its own content, and once if it comes twice."""
+    old, *new = (a_submission(f"{n}@one.test", content=b"content %d" % n) for n in range(4))
+    await put(outbox, old)
+    entries = [an_entry(new[0], old), an_entry(old), an_entry(new[1], new[0]), an_entry(new[2])]
+    replies = await outbox.append([entry.arguments(NOON) for entry in entries])
+    assert replies == [[b"stored", 1], [b"stored", 0], [b"stored", 1], [b"stored", 1]]
+    claims = await claim(outbox)
+    assert {each.message.id: each.content for each in claims} == {m.message.id: m.content for m in (old, *new)}
+    assert (await outbox.recorded_and_archived())[0] == 4
+
+
+async def test_deliveries_of_one_message_may_be_settled_in_one_call(outbox):
+    """With the last of them it has ended, and not before."""
+    mail = a_submission("a@one.test", "b@two.test", "c@three.test")
+    await put(outbox, mail)
+    claims = [(await claim(outbox, f"{lane}.test"))[0] for lane in ("one", "two", "three")]
+    receipts = [Receipt(each, an_attempt(each), NOON, None) for each in claims]
+    ended = outbox._key("ended")
+    assert await outbox.settle_all([receipts[0], receipts[0]], worker="w") == [True, False]
+    assert not await outbox._redis.zcard(ended)
+    assert await outbox.settle_all(receipts, worker="w") == [False, True, True]
+    assert await outbox._redis.zcard(ended) == 1
+    assert await states(outbox, mail.message.id) == (State.DELIVERED,) * 3
 
 
 async def test_batch_is_taken_whole(outbox):

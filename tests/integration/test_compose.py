@@ -73,11 +73,11 @@ def test_only_control_and_recorder_know_the_database(service):
     assert "postgres" not in OURS[service]["depends_on"]
 
 
-def test_the_queue_is_as_durable_as_the_local_one():
+def test_the_queue_is_set_as_the_local_one():
     """Valkey's flags in the container are the embedded ones, word for word."""
     words = SERVICES["valkey"]["command"]
     flags = dict(zip((word.removeprefix("--") for word in words[::2]), words[1::2], strict=True))
-    assert {name: flags.get(name) for name in valkey.DURABLE} == valkey.DURABLE
+    assert {name: flags.get(name) for name in valkey.SETTINGS} == valkey.SETTINGS
 
 
 def test_published_ports_are_the_default_ones():

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nightmail import embedded, ports
+from nightmail import embedded, ports, valkey
 from nightmail.announcement import curl_line
 from nightmail.client_details import ClientDetails
 from nightmail.complaint import Complaint, load_settings
@@ -55,6 +55,17 @@ def test_the_embedded_queue_has_a_password_that_stays(tmp_path):
     assert (tmp_path / "valkey" / "valkey.conf").stat().st_mode & 0o777 == 0o600
     for name in ("secret", "policy-key"):
         assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
+
+
+def test_the_embedded_queue_keeps_memory_at_hand(bare_environment):
+    """Its C library is told to, unless whoever starts the stack tells it something else."""
+    store = embedded.prepare(embedded.resolve(load_settings())).store
+    assert store is not None
+    assert dict(store.environment) == valkey.ENVIRONMENT
+    bare_environment.setenv("GLIBC_TUNABLES", "glibc.malloc.perturb=1")
+    store = embedded.prepare(embedded.resolve(load_settings())).store
+    assert store is not None
+    assert not store.environment
 
 
 def test_production_does_not_start_without_the_key_of_the_dkim_keys(bare_environment, tmp_path):
