@@ -58,8 +58,10 @@ class Batcher(Generic[Item]):
             self._running.add(asyncio.create_task(self._run()))
 
     async def _run(self) -> None:
-        self._is_beginning = False
         try:
+            if len(self._running) > 1:  # there is load: the calls of one more turn join, as larger batches cost less
+                await asyncio.sleep(0)
+            self._is_beginning = False
             await self._flush_all()
         finally:
             # Now, and not in a callback a turn later: who submits in between would think that somebody is at work.
