@@ -74,12 +74,12 @@ class BothStores:
 
     async def _places(self, recording: "asyncio.Task[Sequence[Place]]", *, in_queue: bool) -> Sequence[Place]:
         """What it gives; nothing where the queue has them and the disk hangs, which keeps nobody waiting."""
-        if not recording.done():
-            await asyncio.wait([recording], timeout=PATIENCE if in_queue else None)
-        if recording.done():
-            return recording.result()
-        log.error("accept.journal_failed", error="an fdatasync hangs")
-        return []
+        try:
+            async with asyncio.timeout(PATIENCE if in_queue else None):
+                return await recording
+        except TimeoutError:
+            log.error("accept.journal_failed", error="an fdatasync hangs")
+            return []
 
     def _ended(self, entry: Entry, reply: object, place: Place | None) -> Unavailable | None:
         """`place` is where it lies in the journal, on the disk."""

@@ -1,9 +1,9 @@
 """One accept on its way into the stores: what accept.lua is told, and the journal record that can repeat it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -16,8 +16,7 @@ from outbox.states import State
 from runtime.clock import to_ms
 
 
-@dataclass(frozen=True, slots=True)
-class Submission:
+class Submission(NamedTuple):
     """A message and its canonical content."""
 
     message: Message
@@ -48,8 +47,7 @@ class FirstUse:
         return cls(fingerprint, int(day), int(count))
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """Messages accepted together, all or nothing, with the first use of an idempotency key if there was one."""
 
     submissions: tuple[Submission, ...]
@@ -64,8 +62,8 @@ class Entry:
     def of(cls, submissions: Sequence[Submission], idempotency: Idempotency, *, day: int, retention_ms: int) -> "Entry":
         """An entry under an idempotency key."""
         first_use = FirstUse(idempotency.fingerprint, day, len(submissions))
-        return replace(
-            cls.plain(submissions), key_hash=idempotency.hash(), first_use=first_use, retention_ms=retention_ms
+        return cls.plain(submissions)._replace(
+            key_hash=idempotency.hash(), first_use=first_use, retention_ms=retention_ms
         )
 
     @classmethod
@@ -121,8 +119,8 @@ class Entry:
         if "first_use" not in header:
             return cls.plain(submissions)
         first_use = FirstUse.decode(header["first_use"].encode())
-        return replace(
-            cls.plain(submissions), key_hash=header["key_hash"], first_use=first_use, retention_ms=header["ms"]
+        return cls.plain(submissions)._replace(
+            key_hash=header["key_hash"], first_use=first_use, retention_ms=header["ms"]
         )
 
 

@@ -3,8 +3,11 @@
 import asyncio
 import os
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
+
+Tell = Callable[[Exception | None], None]
 
 
 class Flusher:
@@ -12,17 +15,18 @@ class Flusher:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._asked: SimpleQueue[tuple[int, asyncio.Future[None]] | None] = SimpleQueue()
+        self._asked: SimpleQueue[tuple[int, asyncio.AbstractEventLoop, Tell] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None  # from the first one on
 
-    def flush(self, handle: int) -> asyncio.Future[None]:
-        """Fdatasync this handle, and close it; the future raises what went wrong."""
+    def flush(self, handle: int, tell: Tell) -> None:
+        """Fdatasync this handle, and close it; then `tell` is called on the event loop with what went wrong, or None.
+
+        It is not called once the loop has ended.
+        """
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
             self._thread.start()
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._asked.put((handle, done))
-        return done
+        self._asked.put((handle, asyncio.get_running_loop(), tell))
 
     def stop(self) -> None:
         """After the last one."""
@@ -30,14 +34,14 @@ class Flusher:
 
     def _run(self) -> None:
         while asked := self._asked.get():
-            handle, done = asked
+            handle, loop, tell = asked
             failure: Exception | None = None
             try:
                 _flush(handle)
             except Exception as error:  # noqa: BLE001  (handed to who asked)
                 failure = error
             with suppress(RuntimeError):  # the loop has ended before the disk did
-                done.get_loop().call_soon_threadsafe(_tell, done, failure)
+                loop.call_soon_threadsafe(tell, failure)
 
 
 def _flush(handle: int) -> None:
@@ -45,12 +49,3 @@ def _flush(handle: int) -> None:
         os.fdatasync(handle)
     finally:
         os.close(handle)
-
-
-def _tell(done: asyncio.Future[None], failure: Exception | None) -> None:
-    if done.cancelled():
-        return
-    if failure is None:
-        done.set_result(None)
-    else:
-        done.set_exception(failure)

@@ -34,8 +34,7 @@ def day_of(now: datetime) -> int:
 
 def new_id(now: datetime) -> str:
     """A UUID of version 7 (RFC 9562 section 5.7): 48 bits of milliseconds, then random bits."""
-    value = (to_ms(now) << 80) | int.from_bytes(os.urandom(10))
-    return _stamp(value, version=7)
+    return _stamped(to_ms(now).to_bytes(6) + os.urandom(10), version=7)
 
 
 def derive_ids(secret: bytes, idempotency: Idempotency, *, day: int, count: int) -> tuple[str, ...]:
@@ -44,12 +43,13 @@ def derive_ids(secret: bytes, idempotency: Idempotency, *, day: int, count: int)
     def one(place: int) -> str:
         text = f"{idempotency.scope}\0{idempotency.key}\0{day}\0{place}"
         digest = hmac.digest(secret, text.encode(), "sha256")
-        return _stamp(int.from_bytes(digest[:16]), version=8)
+        return _stamped(digest[:16], version=8)
 
     return tuple(one(place) for place in range(count))
 
 
-def _stamp(value: int, *, version: int) -> str:
-    value &= ~(0xF000 << 64) & ~(0xC000 << 48)
-    digits = f"{value | (version << 76) | (0x8000 << 48):032x}"
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+def _stamped(octets: bytes, *, version: int) -> str:
+    """The UUID of these 16 octets, six bits of which give way to version and variant (RFC 9562 section 4)."""
+    digits = octets.hex()
+    variant = "89ab"[octets[8] >> 4 & 0b11]
+    return f"{digits[:8]}-{digits[8:12]}-{version}{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"

@@ -27,7 +27,6 @@ log = get(__name__)
 
 _MESSAGE_WEIGHT = 2_000  # what a message weighs beside its content
 CALL_WEIGHT = 500_000  # about a batch of a hundred mails, which takes the queue some milliseconds
-_LARGE_BYTES_PER_SECOND = 20_000_000  # what a slow but healthy queue must still take of large contents
 
 
 def weight(entry: Entry) -> int:
@@ -115,11 +114,9 @@ class Inlet:
         await end(self._trial)
 
     async def _append(self, entries: Sequence[Entry]) -> list[Any]:
-        limit = self._timeout + sum(entry.size for entry in entries) / _LARGE_BYTES_PER_SECOND
         now = self._now()
         try:
-            async with asyncio.timeout(limit):
-                replies = await self._outbox.append([entry.arguments(now) for entry in entries])
+            replies = await self._outbox.append([entry.arguments(now) for entry in entries])
         except StoreError as failure:
             self._trip(failure)
             raise Unconfirmed from failure

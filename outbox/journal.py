@@ -12,9 +12,9 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from itertools import accumulate, count
+from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
 from outbox.flusher import Flusher
 from outbox.records import Damaged, Header, decode, encode, front
@@ -27,8 +27,7 @@ PATIENCE = 1.0  # seconds after which an fdatasync hangs: then nothing more is b
 LARGE = 512 * 1024  # octets of a blob whose record gets a segment of its own: less takes the loop a millisecond
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a record lies."""
 
     segment: Path
@@ -48,7 +47,7 @@ class Journal:
         self._asked_at: float | None = None  # when the fdatasync under way was begun (monotonic)
         self._unsynced: list[bytes] = []
         self._waiting: list[asyncio.Future[None]] = []
-        self._syncing: asyncio.Task[None] | None = None
+        self._flushing: tuple[list[asyncio.Future[None]], list[bytes]] = [], []  # what the one under way has of both
         self._flusher = Flusher("journal")
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -92,11 +91,7 @@ class Journal:
         if self._hangs and not last_resort:
             raise OSError("an fdatasync hangs")
         places = self._write_all(records)
-        done = asyncio.get_running_loop().create_future()
-        self._waiting.append(done)
-        if self._syncing is None:
-            self._syncing = asyncio.create_task(self._sync_all())
-        return places, done
+        return places, self._next_sync()
 
     async def _append_alone(self, header: Header, blob: bytes) -> Place:
         segment, handle = self._create()
@@ -114,12 +109,14 @@ class Journal:
         return self._write_all([(header, blob)])[0]
 
     def _write_all(self, records: Sequence[tuple[Header, bytes]]) -> list[Place]:
-        encoded = [encode(header, blob) for header, blob in records]
+        encoded, places = [encode(header, blob) for header, blob in records], []
         try:
             if self._fd < 0 or self._size >= self._segment_bytes:
                 self._roll()
-            ends = accumulate(map(len, encoded), initial=self._size)
-            places = [Place(self._current, start) for start, _ in zip(ends, encoded, strict=False)]
+            at = self._size
+            for record in encoded:
+                places.append(Place(self._current, at))
+                at += len(record)
             self._put(b"".join(encoded))
         except OSError:
             self._worked = False
@@ -142,31 +139,45 @@ class Journal:
 
     async def close(self) -> None:
         """Finish what is under way and give the folder back."""
-        while self._syncing is not None:
-            await asyncio.wait([self._syncing])
+        if self._asked_at is not None:
+            with suppress(OSError):  # told to whoever wrote it
+                await self._next_sync()
         self._flusher.stop()
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
         os.close(self._lock)
 
-    async def _sync_all(self) -> None:
-        while self._waiting:
-            waiting, self._waiting = self._waiting, []
-            records, self._unsynced = self._unsynced, []
-            error: OSError | None = None
-            self._asked_at = time.monotonic()
-            try:
-                await self._flusher.flush(os.dup(self._fd))  # closing the segment meanwhile cannot misdirect it
-            except OSError as failure:
-                error = self._rescue(records, failure)
-            self._worked, self._asked_at = error is None, None
-            for done in waiting:
-                if not done.done():
-                    done.set_exception(error) if error else done.set_result(None)
-        self._syncing = None
+    def _next_sync(self) -> asyncio.Future[None]:
+        """The end of the fdatasync that takes all that is written: of one that begins now, or of the next."""
+        done = asyncio.get_running_loop().create_future()
+        self._waiting.append(done)
+        if self._asked_at is None:
+            self._sync()
+        return done
 
-    def _rescue(self, records: list[bytes], failure: OSError) -> OSError | None:
+    def _sync(self) -> None:
+        self._asked_at = time.monotonic()
+        self._flushing = self._waiting, self._unsynced
+        self._waiting, self._unsynced = [], []
+        try:
+            handle = os.dup(self._fd)  # closing the segment meanwhile cannot misdirect it
+        except OSError as failure:
+            self._synced(failure)
+        else:
+            self._flusher.flush(handle, self._synced)
+
+    def _synced(self, failure: Exception | None) -> None:
+        waiting, records = self._flushing
+        error = self._rescue(records, failure) if failure else None
+        self._worked, self._asked_at = error is None, None
+        for done in waiting:
+            if not done.done():
+                done.set_exception(error) if error else done.set_result(None)
+        if self._waiting:
+            self._sync()
+
+    def _rescue(self, records: list[bytes], failure: Exception) -> OSError | None:
         """Write into a new segment what the failed one may have lost; the error, if that fails too."""
         log.error("journal.segment_failed", segment=str(self._current), error=str(failure))
         self._abandon()

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 
 from outbox.blobs import LARGE, Blobs, digest_of
@@ -41,7 +40,7 @@ class LargeInlet:
 
     async def _named(self, submission: Submission) -> Submission:
         digest = await asyncio.to_thread(digest_of, submission.content)
-        return replace(submission, message=replace(submission.message, blob=digest))
+        return submission._replace(message=submission.message._replace(blob=digest))
 
     async def put(self, submissions: Sequence[Submission]) -> None:
         """Make their contents durable. Raises ObjectsUnavailable."""

@@ -24,11 +24,13 @@ class Lines:
     async def exchange(self, octets: bytes, replies: int) -> list[Any]:
         """Send commands, read as many replies. An error of the queue's own is its reply; QueueLost is one of them.
 
-        Raises ConnectionError or TimeoutError when the outcome of all is unknown.
+        Raises ConnectionError or TimeoutError when the outcome of all is unknown; connecting counts as well.
         """
-        line: Connection = self._idle.pop() if self._idle else await self._pool.get_connection()  # type: ignore[no-untyped-call]
+        line: Connection | None = self._idle.pop() if self._idle else None
         try:
             async with asyncio.timeout(self._timeout):
+                if line is None:
+                    line = await self._pool.get_connection()  # type: ignore[no-untyped-call]
                 line.socket_timeout = None  # the time of the whole exchange is kept here
                 if not line.is_connected or await line.can_read():  # it was closed, or cannot be trusted
                     await self._pool.ensure_connection(line)
@@ -40,9 +42,10 @@ class Lines:
                     except ResponseError as refusal:
                         answers.append(told(refusal))
         except BaseException:
-            line.socket_timeout = self._timeout
-            await line.disconnect(nowait=True)
-            await self._pool.release(line)
+            if line is not None:
+                line.socket_timeout = self._timeout
+                await line.disconnect(nowait=True)
+                await self._pool.release(line)
             raise
         self._idle.append(line)
         return answers

@@ -31,14 +31,13 @@ class Batcher(Generic[Item]):
         self._weight = weight
         self._waiting: list[tuple[Item, asyncio.Future[Any]]] = []
         self._running: set[asyncio.Task[None]] = set()
+        self._is_beginning = False  # one of them has not had its turn yet, and takes what comes until then
 
     def submit(self, item: Item) -> asyncio.Future[Any]:
         """The reply to this item, to be awaited."""
-        loop = asyncio.get_running_loop()
-        reply: asyncio.Future[Any] = loop.create_future()
+        reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, reply))
-        if len(self._running) < self._lanes:
-            self._running.add(loop.create_task(self._run()))
+        self._begin()
         return reply
 
     def fail_waiting(self, error: Exception) -> None:
@@ -52,9 +51,17 @@ class Batcher(Generic[Item]):
         while self._running:
             await asyncio.wait(self._running)
 
+    def _begin(self) -> None:
+        """Open one more lane. It gets its turn when the calls of this one have joined."""
+        if not self._is_beginning and len(self._running) < self._lanes:
+            self._is_beginning = True
+            self._running.add(asyncio.create_task(self._run()))
+
     async def _run(self) -> None:
         try:
-            await asyncio.sleep(0)  # let the other calls of this turn join
+            if len(self._running) > 1:  # there is load: the calls of one more turn join, as larger batches cost less
+                await asyncio.sleep(0)
+            self._is_beginning = False
             await self._flush_all()
         finally:
             # Now, and not in a callback a turn later: who submits in between would think that somebody is at work.
@@ -63,6 +70,8 @@ class Batcher(Generic[Item]):
     async def _flush_all(self) -> None:
         while self._waiting:
             batch = self._take()
+            if self._waiting:
+                self._begin()
             replies: Sequence[Any]
             try:
                 replies = await self._flush([item for item, _ in batch])

@@ -8,10 +8,10 @@ is added: the client's network is nobody's business.
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import lru_cache
+from typing import NamedTuple
 
 from outbox.message import Message, Recipient
 from smtp.display import mailboxes, shown, unfolded
@@ -33,8 +33,7 @@ _UNSTABLE = frozenset({b"date", b"message-id"})  # a client that renders again f
 _SINGLE = {b"from": "From", _KEY: "Resend-Idempotency-Key"}
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """What MAIL and RCPT said. `reverse_path` is '' when it is null."""
 
     reverse_path: str
@@ -46,8 +45,7 @@ Field = tuple[bytes, bytes, bytes]
 """One header field: lower-case name, raw value, and its octets."""
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(NamedTuple):
     """Content that was read: as it came, the header fields that stay, and what was learnt from the header."""
 
     content: bytes
@@ -180,14 +178,14 @@ def _additions(draft: Draft, *, now: datetime, made_id: str) -> tuple[bytes, str
     if b"message-id" not in draft.values:
         header_id, added = made_id, f"Message-ID: {made_id}\r\n".encode()
     if b"date" not in draft.values:
-        added += _date_line(now.replace(microsecond=0))
+        added += _date_line(int(now.timestamp()))
     return added, header_id
 
 
 @lru_cache(maxsize=1)
-def _date_line(second: datetime) -> bytes:
+def _date_line(second: int) -> bytes:
     """It costs more than the rest of a header, and serves all messages of its second."""
-    return f"Date: {format_datetime(second)}\r\n".encode()
+    return f"Date: {format_datetime(datetime.fromtimestamp(second, UTC))}\r\n".encode()
 
 
 def _content(draft: Draft, added: bytes) -> bytes:

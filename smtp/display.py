@@ -38,7 +38,7 @@ def shown(value: str) -> str:
     """An unfolded value with its encoded words decoded. Control characters, also encoded ones, become spaces."""
     if "=?" in value:
         value = _WORD.sub(_decoded_word, _BETWEEN_WORDS.sub(r"\1", value))
-    return _CONTROL.sub(" ", value)
+    return value if value.isprintable() else _CONTROL.sub(" ", value)  # nothing printable is a control character
 
 
 def _decoded_word(word: re.Match[str]) -> str:

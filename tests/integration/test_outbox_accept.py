@@ -1,6 +1,7 @@
 """Accepting is durable and goes on while the queue is away."""
 
 import asyncio
+import os
 from datetime import timedelta
 
 import pytest
@@ -211,7 +212,7 @@ async def test_without_any_store_nothing_is_promised(own_valkey, monkeypatch):
     server, settings = own_valkey
     async with an_acceptor(settings) as (acceptor, _):
         server.kill()
-        monkeypatch.setattr(acceptor._journal, "_put", failing_write)
+        monkeypatch.setattr(os, "write", failing)
         with pytest.raises(Unavailable):
             await acceptor.accept([fresh()])
 
@@ -219,25 +220,15 @@ async def test_without_any_store_nothing_is_promised(own_valkey, monkeypatch):
 async def test_a_disk_that_fails_leaves_the_queue(settings, monkeypatch):
     """A write that fails, or an fdatasync that does: the queue has the mail, and the client hears yes."""
     async with an_acceptor(settings) as (acceptor, outbox):
-        for name, failing in (("_put", failing_write), ("_sync_all", failing_sync(acceptor._journal))):
-            with monkeypatch.context() as patch:
-                patch.setattr(acceptor._journal, name, failing)
+        for name in ("write", "fdatasync"):
+            with monkeypatch.context() as disk:
+                disk.setattr(os, name, failing)
                 await asyncio.gather(*(acceptor.accept([fresh()]) for _ in range(3)))
         assert await queued(outbox, 6)
 
 
-def failing_write(*_):
+def failing(*_):
     raise OSError(28, "full")
-
-
-def failing_sync(journal):
-    async def sync_all():
-        waiting, journal._waiting = journal._waiting, []
-        for done in waiting:
-            done.set_exception(OSError(5, "the disk is gone"))
-        journal._syncing = None
-
-    return sync_all
 
 
 async def test_cancelled_caller_does_not_stop_the_append(settings):

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import threading
 
 import pytest
 
@@ -37,6 +38,28 @@ async def test_concurrent_appends_share_fdatasync(tmp_path, monkeypatch):
     await asyncio.gather(*(journal.append({"n": n}) for n in range(100)))
     assert len(calls) <= 3
     await journal.close()
+
+
+async def test_an_fdatasync_begins_with_its_append_and_ends_before_the_journal_does(tmp_path, monkeypatch):
+    """No turn of the loop lies between, and closing waits for those under way and behind it."""
+    begun, gate, real = threading.Event(), threading.Event(), os.fdatasync
+
+    def fdatasync(handle):
+        begun.set()
+        gate.wait(5)
+        real(handle)
+
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    journal = Journal(tmp_path)
+    _, first = journal.begin([({}, b"one"), ({}, b"two")])
+    assert begun.wait(5)
+    _, second = journal.begin([({}, b"three")])
+    gate.set()
+    again = await reopened(journal)
+    assert first.done()
+    assert second.done()
+    assert bodies(again) == [b"one", b"two", b"three"]
+    await again.close()
 
 
 async def test_torn_tail_is_ignored(tmp_path):

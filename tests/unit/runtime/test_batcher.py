@@ -21,6 +21,44 @@ async def test_one_turn_is_one_flush():
     assert sizes == [40, 40, 20]
 
 
+async def test_a_lone_call_leaves_in_the_next_turn_and_under_load_one_more_is_joined():
+    """Where nothing is under way nobody waits for company; where something is, the batch is larger."""
+    flushed, end = [], asyncio.Event()
+
+    async def flush(items):
+        flushed.append(items)
+        await end.wait()
+        return items
+
+    batcher = Batcher(flush, lanes=2)
+    replies = [batcher.submit(1)]
+    await asyncio.sleep(0)
+    assert flushed == [[1]]
+    replies.append(batcher.submit(2))
+    await asyncio.sleep(0)
+    replies.append(batcher.submit(3))
+    await asyncio.sleep(0)
+    assert flushed == [[1], [2, 3]]
+    end.set()
+    assert await asyncio.gather(*replies) == [1, 2, 3]
+
+
+async def test_what_a_full_batch_leaves_goes_by_another_lane():
+    """It does not wait for the reply to the first."""
+    flushed, end = [], asyncio.Event()
+
+    async def flush(items):
+        flushed.append(items)
+        await end.wait()
+        return items
+
+    batcher = Batcher(flush, lanes=2, most=2)
+    replies = [batcher.submit(n) for n in range(3)]
+    await until(lambda: flushed == [[0, 1], [2]])
+    end.set()
+    assert await asyncio.gather(*replies) == [0, 1, 2]
+
+
 async def test_heavy_items_end_a_batch():
     """A batch is closed once it weighs enough."""
     sizes = []
