@@ -3,10 +3,10 @@
 The content (RFC 5322 octets) travels beside the message, never inside it: it is large and seldom needed.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from datetime import datetime
 from itertools import starmap
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, Literal, Self
 
 import orjson
@@ -87,16 +87,14 @@ class Message:
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Self:
         """The inverse of `to_dict`; fields of a newer version are left aside."""
-        known = dict(fields)
-        for name in fields.keys() - cls.__dataclass_fields__.keys():
-            del known[name]
+        known = {**_DEFAULTS, **fields}
         known["created_at"] = from_ms(fields["created_at"])
-        known["scheduled_at"] = from_ms(fields["scheduled_at"]) if fields.get("scheduled_at") else None
+        known["scheduled_at"] = from_ms(known["scheduled_at"]) if known["scheduled_at"] else None
         known["recipients"] = tuple(starmap(Recipient, fields["recipients"]))
-        known["tags"] = tuple(map(tuple, fields.get("tags", ())))
+        known["tags"] = tuple(map(tuple, known["tags"]))
         for name in ("to", "cc", "bcc", "reply_to"):
-            known[name] = tuple(fields.get(name, ()))
-        return cls(**known)
+            known[name] = tuple(known[name])
+        return cls(*_in_order(known))  # by name, Python would compare each of these names with each of its own
 
     @classmethod
     def from_json(cls, raw: bytes | str) -> Self:
@@ -105,7 +103,9 @@ class Message:
 
 
 _NAMES = tuple(Message.__dataclass_fields__)
+_DEFAULTS = {name: each.default for name, each in Message.__dataclass_fields__.items() if each.default is not MISSING}
 _values = attrgetter(*_NAMES)
+_in_order = itemgetter(*_NAMES)
 
 
 @dataclass(frozen=True, slots=True)
