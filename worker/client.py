@@ -27,7 +27,7 @@ from worker.failpoint import Step, reach
 from worker.hop import Hop
 from worker.reply import Code, Reply
 from worker.timeouts import Timeouts
-from worker.transaction import Transaction
+from worker.transaction import Transaction, in_ms
 from worker.wire import Wire
 
 BLOCK = 64 * 1024  # octets written at once; the last block goes with the final dot
@@ -40,14 +40,12 @@ class _Progress(Transaction):
     """A transaction under way: its record so far, and a stopwatch."""
 
     def __init__(self, envelope: Envelope, timeouts: Timeouts) -> None:
-        super().__init__([UNWRITABLE] * len(envelope.recipients))
+        super().__init__([None if writable(path) else UNWRITABLE for path in envelope.recipients])
         self.envelope = envelope
-        self.asked = {index: path for index, path in enumerate(envelope.recipients) if writable(path)}
+        self.asked = [index for index, refusal in enumerate(self.rcpts) if refusal is None]
         self.accepted = 0  # of those asked
-        for index in self.asked:
-            self.rcpts[index] = None
         self._timeouts = timeouts
-        self.start()
+        self._mark = self._end = 0.0
 
     def start(self) -> None:
         """Its turn begins: its times count from here, even if it was announced before."""
@@ -57,7 +55,7 @@ class _Progress(Transaction):
     def lap(self, step: str) -> None:
         """The step is done: note its time."""
         now = time.perf_counter()
-        self.steps.append((step, round((now - self._mark) * 1000, 2)))
+        self.steps.append((step, in_ms(now - self._mark)))
         self._mark = now
 
     def limit(self, phase: float) -> float:
@@ -157,12 +155,13 @@ class Client:
 
     async def _announced(self, progress: _Progress) -> None:
         """The replies to a group that was sent in one write (RFC 2920 section 3.1), in turn."""
-        progress.mail = await self._reply(progress, self._timeouts.mail)
+        timeouts = self._timeouts
+        progress.mail = self._take() or await self._reply(progress, timeouts.mail)
         progress.lap("mail")
         for index in progress.asked:
-            progress.answered(index, await self._reply(progress, self._timeouts.rcpt))
+            progress.answered(index, self._take() or await self._reply(progress, timeouts.rcpt))
         progress.lap("rcpt")
-        progress.data = await self._reply(progress, self._timeouts.data, intermediate=True)
+        progress.data = self._wire.take() or await self._reply(progress, timeouts.data, intermediate=True)
         progress.lap("data")
 
     async def _announce_stepwise(self, mail: bytes, progress: _Progress) -> None:
@@ -175,8 +174,8 @@ class Client:
         progress.lap("mail")
         if not progress.mail.positive:
             return
-        for index, path in progress.asked.items():
-            self._wire.write(rcpt(path))
+        for index in progress.asked:
+            self._wire.write(rcpt(progress.envelope.recipients[index]))
             progress.answered(index, await self._reply(progress, self._timeouts.rcpt))
         progress.lap("rcpt")
         if progress.anyone:
@@ -186,7 +185,7 @@ class Client:
 
     async def _reset_reply(self, progress: _Progress) -> None:
         reply = await self._reply(progress, self._timeouts.mail)
-        if reply.code == Code.CLOSING:
+        if reply.closing:
             raise ConnectionLost(str(reply), reply)
         if not reply.positive:
             raise Garbled(f"unexpected answer to RSET: {reply}")
@@ -261,11 +260,18 @@ class Client:
         await self._reply(progress, self._timeouts.dot, intermediate=True)
         self._open = False
 
+    def _take(self) -> Reply | None:
+        """The next reply, if it is there: a coroutine for each would cost more than the reply does."""
+        reply = self._wire.take()
+        if reply is not None and reply.intermediate:
+            raise _out_of_step(reply)
+        return reply
+
     async def _reply(self, progress: _Progress, phase: float, *, intermediate: bool = False) -> Reply:
-        """The next reply. One that is 3yz where none can be: replies and commands are out of step, trust none."""
-        reply = self._wire.take() or await self._wire.reply(progress.limit(phase))
+        """The next reply, waited for."""
+        reply = await self._wire.reply(progress.limit(phase))
         if reply.intermediate and not intermediate:
-            raise Garbled(f"unexpected answer: {reply}")
+            raise _out_of_step(reply)
         return reply
 
     async def quit(self) -> None:
@@ -284,6 +290,12 @@ class Client:
         self._wire.abort()
 
 
+def _out_of_step(reply: Reply) -> Garbled:
+    """A reply is 3yz where none can be: it belongs to another command, so none of those behind it can be trusted."""
+    return Garbled(f"unexpected answer: {reply}")
+
+
 def _group(mail: bytes, progress: _Progress) -> bytes:
     """MAIL, RCPTs and DATA as one group of commands."""
-    return b"".join((mail, *map(rcpt, progress.asked.values()), b"DATA\r\n"))
+    recipients = progress.envelope.recipients
+    return b"".join((mail, *[rcpt(recipients[index]) for index in progress.asked], b"DATA\r\n"))

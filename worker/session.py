@@ -10,6 +10,7 @@ from worker.errors import AuthFailed, ConnectionLost, HopRefused, TlsFailed
 from worker.hop import Hop, Tls
 from worker.reply import Code, Reply
 from worker.timeouts import RFC5321, Timeouts
+from worker.transaction import in_ms
 from worker.wire import Wire
 
 Steps = list[tuple[str, float]]
@@ -113,7 +114,7 @@ class Opener:
     async def _ask(self, wire: Wire, line: str, limit: float | None = None) -> Reply:
         wire.write(line.encode() + b"\r\n")
         reply = await wire.reply(limit or self._timeouts.auth)
-        if reply.code == Code.CLOSING:
+        if reply.closing:
             raise ConnectionLost(str(reply), reply)
         return reply
 
@@ -129,5 +130,5 @@ def _base64(text: str) -> str:
 
 
 def _since(started: float) -> float:
-    """Milliseconds, to the hundredth: steps are for people."""
-    return round((time.perf_counter() - started) * 1000, 2)
+    """Milliseconds."""
+    return in_ms(time.perf_counter() - started)

@@ -31,7 +31,7 @@ def _tell(receipt: Receipt) -> None:
             relay=attempt.peer or "none",
             tls=attempt.tls,
             attempt=claim.attempts + 1,
-            delay=round(delay, 3),
+            delay=delay,
             delays=dict(attempt.steps),
             dsn=outcome.status,
             state=outcome.state,

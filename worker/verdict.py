@@ -85,9 +85,11 @@ def to_suppress(transaction: Transaction, recipients: Sequence[int]) -> tuple[tu
     """
     if transaction.mail is not None and not transaction.mail.positive:
         return ()
-    asked = zip(recipients, transaction.rcpts, strict=True)
-    refused = [(index, rcpt) for index, rcpt in asked if rcpt and not rcpt.positive]
-    return tuple((index, Origin.BOUNCE) for index, rcpt in refused if _is_about_the_address(rcpt)) if refused else ()
+    refused = []
+    for index, rcpt in zip(recipients, transaction.rcpts, strict=True):
+        if rcpt is not None and not rcpt.positive and _is_about_the_address(rcpt):
+            refused.append((index, Origin.BOUNCE))
+    return tuple(refused)
 
 
 def _is_about_the_address(reply: Reply) -> bool:

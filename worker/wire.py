@@ -6,7 +6,7 @@ from collections import deque
 from typing import cast
 
 from worker.errors import ConnectFailed, ConnectionLost, DeliveryError, Garbled, StepTimeout, TlsFailed
-from worker.reply import MAX_UNREAD, Code, NoReply, Reply, ReplyReader
+from worker.reply import MAX_UNREAD, NoReply, Reply, ReplyReader
 
 
 class Wire(asyncio.Protocol):
@@ -102,7 +102,7 @@ class Wire(asyncio.Protocol):
         if not self._replies:
             return None
         reply = self._replies.popleft()
-        if reply.code == Code.CLOSING:  # RFC 5321 section 3.8: the server closes the channel, whatever was asked
+        if reply.closing:  # RFC 5321 section 3.8: the server closes the channel, whatever was asked
             self._fail(ConnectionLost(str(reply), reply))
         return reply
 
