@@ -41,7 +41,7 @@ class LargeInlet:
 
     async def _named(self, submission: Submission) -> Submission:
         digest = await asyncio.to_thread(digest_of, submission.content)
-        return replace(submission, message=replace(submission.message, blob=digest))
+        return replace(submission, message=submission.message._replace(blob=digest))
 
     async def put(self, submissions: Sequence[Submission]) -> None:
         """Make their contents durable. Raises ObjectsUnavailable."""

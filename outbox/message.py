@@ -3,11 +3,11 @@
 The content (RFC 5322 octets) travels beside the message, never inside it: it is large and seldom needed.
 """
 
-from dataclasses import MISSING, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import starmap
-from operator import attrgetter, itemgetter
-from typing import Any, Literal, Self
+from operator import itemgetter
+from typing import Any, Literal, NamedTuple, Self
 
 import orjson
 
@@ -17,8 +17,7 @@ from runtime.clock import from_ms, to_ms
 RecipientKind = Literal["to", "cc", "bcc", "envelope"]
 
 
-@dataclass(frozen=True, slots=True)
-class Recipient:
+class Recipient(NamedTuple):
     """A forward-path (RFC 5321 section 2.3.5) and the field that named it; `envelope` when SMTP gave it."""
 
     address: str
@@ -40,8 +39,7 @@ class Delivery:
     recipients: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """What was accepted, less its content. `to`, `cc`, `bcc`, `reply_to` are as the client wrote them, for display."""
 
     id: str
@@ -74,7 +72,7 @@ class Message:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form: instants as milliseconds, recipients as [address, kind]."""
-        fields: dict[str, Any] = dict(zip(_NAMES, _values(self), strict=True))
+        fields = self._asdict()
         fields["created_at"] = to_ms(self.created_at)
         fields["scheduled_at"] = to_ms(self.scheduled_at) if self.scheduled_at else None
         fields["recipients"] = [[r.address, r.kind] for r in self.recipients]
@@ -87,14 +85,14 @@ class Message:
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Self:
         """The inverse of `to_dict`; fields of a newer version are left aside."""
-        known = {**_DEFAULTS, **fields}
+        known = {**cls._field_defaults, **fields}
         known["created_at"] = from_ms(fields["created_at"])
         known["scheduled_at"] = from_ms(known["scheduled_at"]) if known["scheduled_at"] else None
         known["recipients"] = tuple(starmap(Recipient, fields["recipients"]))
         known["tags"] = tuple(map(tuple, known["tags"]))
         for name in ("to", "cc", "bcc", "reply_to"):
             known[name] = tuple(known[name])
-        return cls(*_in_order(known))  # by name, Python would compare each of these names with each of its own
+        return cls._make(_in_order(known))  # by name, Python would compare each of these names with each of its own
 
     @classmethod
     def from_json(cls, raw: bytes | str) -> Self:
@@ -102,14 +100,10 @@ class Message:
         return cls.from_dict(orjson.loads(raw))
 
 
-_NAMES = tuple(Message.__dataclass_fields__)
-_DEFAULTS = {name: each.default for name, each in Message.__dataclass_fields__.items() if each.default is not MISSING}
-_values = attrgetter(*_NAMES)
-_in_order = itemgetter(*_NAMES)
+_in_order = itemgetter(*Message._fields)
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How one attempt ended for one recipient. `state` is what the recipient moves to.
 
     `code` is the reply code (RFC 5321) or 0 if there was none; `status` the enhanced status code (RFC 3463).
@@ -129,8 +123,7 @@ class Outcome:
         return f"{self.code or '-'} {self.status} {self.text}"[:80].strip()
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One try at one delivery: when, where, how long each step took, and an outcome per recipient."""
 
     started_at: datetime

@@ -299,7 +299,7 @@ def _claim(lane: str, row: list[Any]) -> Claim:
     did, token, to, attempts, duplicate, meta, content, rescheduled, suppressed = row
     message = Message.from_json(meta)
     return Claim(
-        message=replace(message, scheduled_at=from_ms(rescheduled)) if rescheduled else message,
+        message=message._replace(scheduled_at=from_ms(rescheduled)) if rescheduled else message,
         content=unpacked(content),
         index=int(did.rpartition(b"/")[2]),
         lane=lane,

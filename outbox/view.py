@@ -1,6 +1,6 @@
 """What the outbox knows of one message, read from its hash."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import orjson
 
@@ -35,7 +35,7 @@ def read_view(fields: dict[bytes, bytes], content: bytes | None) -> MessageView:
     """The view of a message hash (its keys are told in lua/_prelude.lua)."""
     message = Message.from_json(fields[b"meta"])
     if b"scheduled_at" in fields:
-        message = replace(message, scheduled_at=from_ms(fields[b"scheduled_at"]))
+        message = message._replace(scheduled_at=from_ms(fields[b"scheduled_at"]))
     outcomes = [_outcome(fields.get(b"r:%d" % i), i) for i in range(len(message.recipients))]
     states = [o.state if o else State.QUEUED for o in outcomes]
     for k in range(int(fields[b"n"])):

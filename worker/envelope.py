@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from outbox.blobs import OpenBlob
 from outbox.message import Claim, Message
@@ -17,8 +17,7 @@ _PATH = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """A reverse-path, forward-paths and content in canonical CRLF form, as one transaction carries them."""
 
     reverse_path: str
