@@ -1,4 +1,4 @@
-"""The shared nouns: a message, its recipients, its deliveries, and the outcome of an attempt. All frozen.
+"""The shared nouns: a message, its recipients, its deliveries, and the outcome of an attempt. Nobody changes them.
 
 The content (RFC 5322 octets) travels beside the message, never inside it: it is large and seldom needed.
 """
@@ -107,6 +107,7 @@ class Outcome(NamedTuple):
     """How one attempt ended for one recipient. `state` is what the recipient moves to.
 
     `code` is the reply code (RFC 5321) or 0 if there was none; `status` the enhanced status code (RFC 3463).
+    Receipts hold the fields in this order, events under these names.
     """
 
     recipient: int
@@ -137,7 +138,7 @@ class Attempt(NamedTuple):
     suppress: tuple[tuple[int, str], ...] = ()  # (recipient, why) whose address gets no mail from now on
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: each of its eleven fields would be set by a call of its own
 class Claim:
     """A delivery under a lease. `token` fences: a settle with another token changes nothing."""
 
@@ -154,5 +155,5 @@ class Claim:
     key: str = field(init=False)  # the delivery under this fencing token: what journals know it by
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "delivery_id", f"{self.message.id}/{self.index}")
-        object.__setattr__(self, "key", f"{self.delivery_id}#{self.token}")
+        self.delivery_id = f"{self.message.id}/{self.index}"
+        self.key = f"{self.delivery_id}#{self.token}"

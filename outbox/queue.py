@@ -271,7 +271,7 @@ def _settlement(receipt: Receipt, worker: str) -> list[Argument]:
     """What settle.lua is told of one attempt."""
     claim, attempt, told = receipt.claim, receipt.attempt, receipt.header
     now, again_at, error = told["ended_at"], told["next_attempt_at"], ""
-    outcomes: list[Argument] = [len(attempt.outcomes)]
+    outcomes: list[Argument] = [len(told["outcomes"])]
     for outcome in attempt.outcomes:
         outcomes += outcome.recipient, outcome.state, outcome_json(outcome)
         if outcome.state is State.DEFERRED:
@@ -280,12 +280,12 @@ def _settlement(receipt: Receipt, worker: str) -> list[Argument]:
                 raise ValueError("a deferred outcome needs next_attempt_at")
     event = events.attempted(receipt, worker=worker)
     complaint = b""
-    if attempt.complained:
-        complaint = events.complained(claim.message.id, attempt.complained, at=receipt.ended_at)
-    in_doubt = attempt.in_doubt or claim.possible_duplicate  # what one attempt left open, no later one can settle
+    if told["complained"]:
+        complaint = events.complained(claim.message.id, told["complained"], at=receipt.ended_at)
+    in_doubt = told["in_doubt"] or claim.possible_duplicate  # what one attempt left open, no later one can settle
     arguments: list[Argument] = [claim.delivery_id, claim.token, now, bucket_of(now), event, complaint]
-    arguments += "" if again_at is None else again_at, error, int(in_doubt), *outcomes, len(attempt.suppress)
-    for recipient, why in attempt.suppress:
+    arguments += "" if again_at is None else again_at, error, int(in_doubt), *outcomes, len(told["suppress"])
+    for recipient, why in told["suppress"]:
         suppression = Suppression.new("", Origin(why), claim.message.id, now=receipt.ended_at)
         arguments += recipient, suppression.to_json()
     return arguments
