@@ -105,9 +105,9 @@ class Sender:
         return None if signed.tls_enforced else (claim, Envelope.of(claim, signed))
 
     async def _connect(self, *, fresh: bool) -> tuple[Client, Steps]:
-        if self._client is not None:
-            self._client.abort()
-            self._client = None
+        """Another connection in place of the one there was."""
+        self.abort()
+        self._client = None
         self._client, steps = await self._dialer.connect(self._lane, fresh=fresh)
         return self._client, steps
 

@@ -19,9 +19,4 @@ class Transaction:
     dot: Reply | None = None
     error: DeliveryError | None = None
     in_doubt: bool = False
-    steps: list[tuple[str, float]] = field(default_factory=list)  # (step, milliseconds)
-
-
-def in_ms(seconds: float) -> float:
-    """Milliseconds to the hundredth, as steps are for people. `round` with digits would go by way of text and back."""
-    return int(seconds * 100_000 + 0.5) / 100
+    steps: list[tuple[str, float]] = field(default_factory=list)  # (step, milliseconds to the hundredth)

@@ -48,8 +48,7 @@ _BY_CLASS = {2: State.DELIVERED, 4: State.DEFERRED, 5: State.FAILED}
 
 def judge(transaction: Transaction, recipients: Sequence[int]) -> tuple[Outcome, ...]:
     """One outcome per recipient; `recipients` are in the order of the transaction's RCPTs."""
-    started = transaction.data is not None and transaction.data.code == Code.START_INPUT
-    whole = transaction.dot or (None if started else _negative(transaction.data))
+    whole = transaction.dot or _refusal(transaction.data)
     refused = _negative(transaction.mail)
     outcomes = []
     for index, rcpt in zip(recipients, transaction.rcpts, strict=True):
@@ -98,6 +97,11 @@ def _is_about_the_address(reply: Reply) -> bool:
     if status != "5.0.0":
         return status in _OF_THE_ADDRESS
     return reply.code in _WITHOUT_STATUS and _UNKNOWN_USER.search(reply.text) is not None
+
+
+def _refusal(data: Reply | None) -> Reply | None:
+    """The reply to DATA, where the server did not ask for content."""
+    return None if data is not None and data.code == Code.START_INPUT else _negative(data)
 
 
 def _negative(reply: Reply | None, *, rcpt: bool = False) -> Reply | None:
