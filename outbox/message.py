@@ -1,4 +1,4 @@
-"""The shared nouns: a message, its recipients, its deliveries, and the outcome of an attempt. All frozen.
+"""The shared nouns: a message, its recipients, its deliveries, and the outcome of an attempt. Nobody changes them.
 
 The content (RFC 5322 octets) travels beside the message, never inside it: it is large and seldom needed.
 """
@@ -6,6 +6,7 @@ The content (RFC 5322 octets) travels beside the message, never inside it: it is
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import starmap
+from operator import itemgetter
 from typing import Any, Literal, NamedTuple, Self
 
 import orjson
@@ -16,8 +17,7 @@ from runtime.clock import from_ms, to_ms
 RecipientKind = Literal["to", "cc", "bcc", "envelope"]
 
 
-@dataclass(frozen=True, slots=True)
-class Recipient:
+class Recipient(NamedTuple):
     """A forward-path (RFC 5321 section 2.3.5) and the field that named it; `envelope` when SMTP gave it."""
 
     address: str
@@ -88,16 +88,14 @@ class Message(NamedTuple):
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Self:
         """The inverse of `to_dict`; fields of a newer version are left aside."""
-        known = dict(fields)
-        for name in fields.keys() - set(cls._fields):
-            del known[name]
+        known = {**cls._field_defaults, **fields}
         known["created_at"] = from_ms(fields["created_at"])
-        known["scheduled_at"] = from_ms(fields["scheduled_at"]) if fields.get("scheduled_at") else None
+        known["scheduled_at"] = from_ms(known["scheduled_at"]) if known["scheduled_at"] else None
         known["recipients"] = tuple(starmap(Recipient, fields["recipients"]))
-        known["tags"] = tuple(map(tuple, fields.get("tags", ())))
+        known["tags"] = tuple(map(tuple, known["tags"]))
         for name in ("to", "cc", "bcc", "reply_to"):
-            known[name] = tuple(fields.get(name, ()))
-        return cls(**known)
+            known[name] = tuple(known[name])
+        return cls._make(_in_order(known))  # by name, Python would compare each of these names with each of its own
 
     @classmethod
     def from_json(cls, raw: bytes | str) -> Self:
@@ -105,11 +103,14 @@ class Message(NamedTuple):
         return cls.from_dict(orjson.loads(raw))
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+_in_order = itemgetter(*Message._fields)
+
+
+class Outcome(NamedTuple):
     """How one attempt ended for one recipient. `state` is what the recipient moves to.
 
     `code` is the reply code (RFC 5321) or 0 if there was none; `status` the enhanced status code (RFC 3463).
+    Receipts hold the fields in this order, events under these names.
     """
 
     recipient: int
@@ -126,8 +127,7 @@ class Outcome:
         return f"{self.code or '-'} {self.status} {self.text}"[:80].strip()
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One try at one delivery: when, where, how long each step took, and an outcome per recipient."""
 
     started_at: datetime
@@ -141,7 +141,7 @@ class Attempt:
     suppress: tuple[tuple[int, str], ...] = ()  # (recipient, why) whose address gets no mail from now on
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: each of its eleven fields would be set by a call of its own
 class Claim:
     """A delivery under a lease. `token` fences: a settle with another token changes nothing."""
 
@@ -158,5 +158,5 @@ class Claim:
     key: str = field(init=False)  # the delivery under this fencing token: what journals know it by
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "delivery_id", f"{self.message.id}/{self.index}")
-        object.__setattr__(self, "key", f"{self.delivery_id}#{self.token}")
+        self.delivery_id = f"{self.message.id}/{self.index}"
+        self.key = f"{self.delivery_id}#{self.token}"

@@ -291,22 +291,22 @@ def _settlement(receipt: Receipt, worker: str) -> list[Argument]:
     claim, attempt, told = receipt.claim, receipt.attempt, receipt.header
     now, again_at, error = told["ended_at"], told["next_attempt_at"], ""
     event = events.attempted(receipt, worker=worker)
-    arguments: list[Argument] = [claim.delivery_id, claim.token, now, bucket_of(now), event, len(attempt.outcomes)]
+    arguments: list[Argument] = [claim.delivery_id, claim.token, now, bucket_of(now), event, len(told["outcomes"])]
     for outcome in attempt.outcomes:
         arguments += outcome.recipient, outcome.state, outcome_json(outcome)
         if outcome.state is State.DEFERRED:
             error = error or outcome.error
             if again_at is None:
                 raise ValueError("a deferred outcome needs next_attempt_at")
-    if again_at is None and not attempt.complained and not attempt.suppress:
+    if again_at is None and not told["complained"] and not told["suppress"]:
         arguments.append("")
         return arguments
     complaint = b""
-    if attempt.complained:
-        complaint = events.complained(claim.message.id, attempt.complained, at=receipt.ended_at)
-    in_doubt = attempt.in_doubt or claim.possible_duplicate  # what one attempt left open, no later one can settle
-    arguments += 1, complaint, "" if again_at is None else again_at, error, int(in_doubt), len(attempt.suppress)
-    for recipient, why in attempt.suppress:
+    if told["complained"]:
+        complaint = events.complained(claim.message.id, told["complained"], at=receipt.ended_at)
+    in_doubt = told["in_doubt"] or claim.possible_duplicate  # what one attempt left open, no later one can settle
+    arguments += 1, complaint, "" if again_at is None else again_at, error, int(in_doubt), len(told["suppress"])
+    for recipient, why in told["suppress"]:
         suppression = Suppression.new("", Origin(why), claim.message.id, now=receipt.ended_at)
         arguments += recipient, suppression.to_json()
     return arguments

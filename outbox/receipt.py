@@ -15,7 +15,7 @@ from runtime.clock import from_ms, to_ms
 Header = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, as a claim is not
 class Receipt:
     """An attempt that has ended, ready to be settled."""
 
@@ -26,7 +26,7 @@ class Receipt:
     header: Header = field(init=False, repr=False, compare=False)  # the journal record, of which the event is made too
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "header", self._header())
+        self.header = self._header()
 
     @property
     def key(self) -> str:
@@ -34,7 +34,8 @@ class Receipt:
         return self.claim.key
 
     def _header(self) -> Header:
-        claim, attempt = self.claim, self.attempt
+        claim = self.claim
+        started_at, route, outcomes, peer, tls, steps, complained, in_doubt, suppress = self.attempt
         return {
             "kind": "receipt",
             "id": claim.message.id,
@@ -44,17 +45,17 @@ class Receipt:
             "attempts": claim.attempts,
             "possible_duplicate": claim.possible_duplicate,
             "created_at": to_ms(claim.message.created_at),
-            "started_at": to_ms(attempt.started_at),
+            "started_at": to_ms(started_at),
             "ended_at": to_ms(self.ended_at),
             "next_attempt_at": to_ms(self.next_attempt_at) if self.next_attempt_at else None,
-            "route": attempt.route,
-            "peer": attempt.peer,
-            "tls": attempt.tls,
-            "steps": attempt.steps,
-            "complained": attempt.complained,
-            "in_doubt": attempt.in_doubt,
-            "suppress": attempt.suppress,
-            "outcomes": [[o.recipient, o.state, o.code, o.status, o.text] for o in attempt.outcomes],
+            "route": route,
+            "peer": peer,
+            "tls": tls,
+            "steps": steps,
+            "complained": complained,
+            "in_doubt": in_doubt,
+            "suppress": suppress,
+            "outcomes": list(map(list, outcomes)),
         }
 
     @classmethod

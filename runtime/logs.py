@@ -97,17 +97,18 @@ class _Facts:
         """Write to stderr from now on."""
         self._stream = sys.stderr.buffer
         self._is_wanted = settings.log_level in {"debug", "info"}
-        self._bound = {"process": process, "node": settings.node}
+        self._bound = {"process": process, "node": settings.node, "level": "info"}
 
-    def add(self, event: str, fields: Mapping[str, Any]) -> None:
-        """One line."""
+    def add(self, event: str, fields: dict[str, Any]) -> None:
+        """One line; the fields are its own."""
         if self._stream is None:
             structlog.get_logger().info(event, **fields)
             return
         if not self._is_wanted:
             return
-        line = {**fields, "event": event, **self._bound, "level": "info", "timestamp": datetime.now(UTC)}
-        self._lines.append(orjson.dumps(line, option=orjson.OPT_UTC_Z))
+        fields |= self._bound
+        fields["event"], fields["timestamp"] = event, datetime.now(UTC)
+        self._lines.append(orjson.dumps(fields, option=orjson.OPT_UTC_Z))
         if len(self._lines) == 1:
             asyncio.get_running_loop().call_soon(self._write)
 

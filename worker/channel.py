@@ -156,7 +156,7 @@ class Channel:
             )
             if attempt is not None:
                 self._finish(claim, attempt)
-                if self._unsettled > UNFINISHED:
+                if self._unsettled() > UNFINISHED:
                     await self._settled(UNFINISHED)
 
     async def _attempt_large(self, claim: Claim, following: Claim | None) -> Attempt | None:
@@ -245,14 +245,13 @@ class Channel:
         self._leases.drop(claim)
         self._changed.set()
 
-    @property
     def _unsettled(self) -> int:
         """How many claims are in hand beside those that were not sent."""
         return len(self._leases) - len(self._unsent)
 
     async def _settled(self, most: int) -> None:
         """Wait until at most so many are unsettled."""
-        while self._unsettled > most:
+        while self._unsettled() > most:
             self._changed.clear()
             await self._changed.wait()
 

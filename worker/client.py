@@ -7,7 +7,7 @@ the final dot until `before_dot` says that the message is still ours to send.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 
 from outbox.blobs import OpenBlob
@@ -47,7 +47,7 @@ class _Progress(Transaction):
         for index in self.asked:
             self.rcpts[index] = None
         self._timeouts = timeouts
-        self.start()
+        self._mark = self._end = 0.0
 
     def start(self) -> None:
         """Its turn begins: its times count from here, even if it was announced before."""
@@ -57,7 +57,7 @@ class _Progress(Transaction):
     def lap(self, step: str) -> None:
         """The step is done: note its time."""
         now = time.perf_counter()
-        self.steps.append((step, round((now - self._mark) * 1000, 2)))
+        self.steps.append((step, int((now - self._mark) * 100_000) / 100))  # `round` would go by way of text
         self._mark = now
 
     def limit(self, phase: float) -> float:
@@ -67,8 +67,7 @@ class _Progress(Transaction):
             raise StepTimeout("the transaction takes too long")
         return min(phase, left)
 
-    @property
-    def anyone(self) -> bool:
+    def has_recipient(self) -> bool:
         """Whether the transaction has a recipient."""
         return self.accepted > 0 and self.mail is not None and self.mail.positive
 
@@ -126,8 +125,9 @@ class Client:
             else:
                 await self._announced(progress)
             if self._is_content_asked(progress):
-                if progress.anyone:
-                    await self._end(await self._content(progress), progress, before_dot, following)
+                if progress.has_recipient():
+                    last = _whole(envelope.content) or await self._content(progress)
+                    await self._end(last, progress, before_dot, following)
                 else:
                     await self._lone_dot(progress)
         except (Smtputf8Missing, TooLarge) as error:  # before a word was said: the connection is as good as it was
@@ -157,12 +157,13 @@ class Client:
 
     async def _announced(self, progress: _Progress) -> None:
         """The replies to a group that was sent in one write (RFC 2920 section 3.1), in turn."""
-        progress.mail = await self._reply(progress, self._timeouts.mail)
+        take, timeouts = self._wire.take, self._timeouts  # mostly all are there: a coroutine for each would cost more
+        progress.mail = _final(take() or await self._reply(progress, timeouts.mail))
         progress.lap("mail")
         for index in progress.asked:
-            progress.answered(index, await self._reply(progress, self._timeouts.rcpt))
+            progress.answered(index, _final(take() or await self._reply(progress, timeouts.rcpt)))
         progress.lap("rcpt")
-        progress.data = await self._reply(progress, self._timeouts.data, intermediate=True)
+        progress.data = take() or await self._reply(progress, timeouts.data)
         progress.lap("data")
 
     async def _announce_stepwise(self, mail: bytes, progress: _Progress) -> None:
@@ -171,22 +172,22 @@ class Client:
             self._wire.write(b"RSET\r\n")
             await self._reset_reply(progress)
         self._wire.write(mail)
-        progress.mail = await self._reply(progress, self._timeouts.mail)
+        progress.mail = _final(await self._reply(progress, self._timeouts.mail))
         progress.lap("mail")
         if not progress.mail.positive:
             return
         for index, path in progress.asked.items():
             self._wire.write(rcpt(path))
-            progress.answered(index, await self._reply(progress, self._timeouts.rcpt))
+            progress.answered(index, _final(await self._reply(progress, self._timeouts.rcpt)))
         progress.lap("rcpt")
-        if progress.anyone:
+        if progress.has_recipient():
             self._wire.write(b"DATA\r\n")
-            progress.data = await self._reply(progress, self._timeouts.data, intermediate=True)
+            progress.data = await self._reply(progress, self._timeouts.data)
             progress.lap("data")
 
     async def _reset_reply(self, progress: _Progress) -> None:
-        reply = await self._reply(progress, self._timeouts.mail)
-        if reply.code == Code.CLOSING:
+        reply = _final(await self._reply(progress, self._timeouts.mail))
+        if reply.closing:
             raise ConnectionLost(str(reply), reply)
         if not reply.positive:
             raise Garbled(f"unexpected answer to RSET: {reply}")
@@ -204,12 +205,12 @@ class Client:
         return False
 
     async def _content(self, progress: _Progress) -> bytes:
-        """Sends all of the content but its last piece, which goes with the final dot."""
+        """Sends all of a long content but its last piece, which goes with the final dot."""
         content = progress.envelope.content
         if not isinstance(content, bytes):
             return await self._stream(content, progress)
         data = dots_stuffed(content)
-        last = max(0, len(data) - BLOCK)
+        last = len(data) - BLOCK
         for start in range(0, last, BLOCK):
             self._wire.write(data[start : min(start + BLOCK, last)])
             await self._wire.drain(progress.limit(self._timeouts.block))
@@ -237,7 +238,7 @@ class Client:
         progress.in_doubt = True
         self._wire.write(b"".join((last, b".\r\n", group)))
         reach(Step.AFTER_DOT)
-        progress.dot = await self._reply(progress, self._timeouts.dot)
+        progress.dot = _final(await self._reply(progress, self._timeouts.dot))
         reach(Step.AFTER_250)
         progress.in_doubt = False
         progress.lap("dot")
@@ -258,15 +259,12 @@ class Client:
     async def _lone_dot(self, progress: _Progress) -> None:
         """The server waits for content although it took no recipient: end it at once (RFC 2920 section 3.1)."""
         self._wire.write(b".\r\n")
-        await self._reply(progress, self._timeouts.dot, intermediate=True)
+        await self._reply(progress, self._timeouts.dot)
         self._open = False
 
-    async def _reply(self, progress: _Progress, phase: float, *, intermediate: bool = False) -> Reply:
-        """The next reply. One that is 3yz where none can be: replies and commands are out of step, trust none."""
-        reply = self._wire.take() or await self._wire.reply(progress.limit(phase))
-        if reply.intermediate and not intermediate:
-            raise Garbled(f"unexpected answer: {reply}")
-        return reply
+    def _reply(self, progress: _Progress, phase: float) -> Awaitable[Reply]:
+        """The next reply, waited for."""
+        return self._wire.reply(progress.limit(phase))
 
     async def quit(self) -> None:
         """Say goodbye if the server listens (RFC 5321 section 4.1.1.10), then close."""
@@ -282,6 +280,18 @@ class Client:
     def abort(self) -> None:
         """Cut the connection; octets not yet sent never will be."""
         self._wire.abort()
+
+
+def _final(reply: Reply) -> Reply:
+    """The reply, where none can be 3yz. One that is: replies and commands are out of step, trust none."""
+    if reply.intermediate:
+        raise Garbled(f"unexpected answer: {reply}")
+    return reply
+
+
+def _whole(content: bytes | OpenBlob) -> bytes:
+    """A content that goes with its final dot, as DATA carries it; nothing of a longer one."""
+    return dots_stuffed(content) if isinstance(content, bytes) and len(content) <= BLOCK else b""
 
 
 def _group(mail: bytes, progress: _Progress) -> bytes:

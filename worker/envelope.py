@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from outbox.blobs import OpenBlob
 from outbox.message import Claim, Message
@@ -17,8 +17,7 @@ _PATH = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """A reverse-path, forward-paths and content in canonical CRLF form, as one transaction carries them."""
 
     reverse_path: str
@@ -42,17 +41,18 @@ class Envelope:
 
     def mail(self, features: Mapping[str, str]) -> bytes:
         """The MAIL command for a server that offers `features`. Raises Smtputf8Missing, TooLarge."""
-        words = [f"MAIL FROM:<{self.reverse_path}>"]
+        reverse_path, recipients, content, smtputf8 = self
+        words = [f"MAIL FROM:<{reverse_path}>"]
         if "SIZE" in features:
             limit = features["SIZE"]
-            if limit.isdigit() and 0 < int(limit) < len(self.content):  # RFC 1870 section 4: 0 is no limit
-                raise TooLarge(f"{len(self.content)} octets, and the next hop takes {limit}")
-            words.append(f"SIZE={len(self.content)}")
+            if limit.isdigit() and 0 < int(limit) < len(content):  # RFC 1870 section 4: 0 is no limit
+                raise TooLarge(f"{len(content)} octets, and the next hop takes {limit}")
+            words.append(f"SIZE={len(content)}")
         # Without 8BITMIME, eight bits are sent as they are: re-encoding would break signatures, and every server that
         # is alive takes them (as Exim does; RFC 6152 section 3 would have us convert or bounce).
-        if "8BITMIME" in features and not self.content.isascii():
+        if "8BITMIME" in features and not content.isascii():
             words.append("BODY=8BITMIME")
-        if self.smtputf8 or not all(map(str.isascii, (self.reverse_path, *self.recipients))):
+        if smtputf8 or not all(map(str.isascii, (reverse_path, *recipients))):
             if "SMTPUTF8" not in features:
                 raise Smtputf8Missing("the message needs SMTPUTF8, which the next hop does not offer")
             words.append("SMTPUTF8")

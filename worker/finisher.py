@@ -123,8 +123,7 @@ class Finisher:
         left, pause, refusals = list(receipts), PAUSE_FIRST, 0
         while left:
             replies = await self._settle_once(left, together=not refusals)
-            self._note([(r, reply) for r, reply in zip(left, replies, strict=True) if isinstance(reply, bool)])
-            failures = [(r, reply) for r, reply in zip(left, replies, strict=True) if isinstance(reply, BaseException)]
+            failures = self._note(left, replies)
             self.blocked = any(passes(error) for _, error in failures)
             refusals = 0 if self.blocked else refusals + 1
             left = [receipt for receipt, _ in failures]
@@ -149,12 +148,20 @@ class Finisher:
         reach(Step.MID_SETTLE)
         return replies
 
-    def _note(self, settled: Sequence[tuple[Receipt, bool]]) -> None:
-        for receipt, ours in settled:
-            if not ours:  # or an earlier try was carried out although its answer never came
+    def _note(
+        self, receipts: Sequence[Receipt], replies: Sequence[bool | BaseException]
+    ) -> list[tuple[Receipt, BaseException]]:
+        """Mark what the queue knows now; returns what failed, and why."""
+        failures = []
+        for receipt, reply in zip(receipts, replies, strict=True):
+            if isinstance(reply, BaseException):
+                failures.append((receipt, reply))
+                continue
+            self._receipts.settled(receipt)
+            if not reply:  # or an earlier try was carried out although its answer never came
                 LEASES_LOST.inc()
                 log.warning("settle.stale", id=receipt.claim.message.id, delivery=receipt.claim.delivery_id)
-        self._receipts.settled([receipt for receipt, _ in settled])
+        return failures
 
     def _give_up(self, failures: Sequence[tuple[Receipt, BaseException]]) -> None:
         """The queue is well and refuses: a bug. Others must not wait behind these.

@@ -40,8 +40,9 @@ class Receipts:
 
         `begins` is the attempt that begins as this one ends: the same record says so.
         """
-        header = {**receipt.header, "begins": begins.key} if begins else receipt.header
-        segment = self._unsettled[receipt.claim.key] = self._journal.write(header).segment
+        if begins:
+            receipt.header["begins"] = begins.key
+        segment = self._unsettled[receipt.claim.key] = self._journal.write(receipt.header).segment
         if begins:
             self._begun[begins.key] = segment
         self.forget(receipt.claim)
@@ -60,10 +61,11 @@ class Receipts:
         marks, self._marks = self._marks, []
         await self._journal.append({"kind": "settled", "receipts": marks})
 
-    def settled(self, receipts: Sequence[Receipt]) -> None:
-        """The queue knows: mark them with the next `sync` or `mark`."""
-        keys = [receipt.claim.key for receipt in receipts]
-        self._marks += [key for key in keys if self._unsettled.pop(key, None)]
+    def settled(self, receipt: Receipt) -> None:
+        """The queue knows: mark it with the next `sync` or `mark`."""
+        key = receipt.claim.key
+        if self._unsettled.pop(key, None):
+            self._marks.append(key)
 
     def mark(self) -> None:
         """Write marks that wait for no other record. A lost mark does no harm: to settle again changes nothing."""

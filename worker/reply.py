@@ -30,10 +30,12 @@ class Reply:
     lines: tuple[str, ...] = ()
     positive: bool = field(init=False, repr=False, compare=False)  # 2yz: the command was done
     intermediate: bool = field(init=False, repr=False, compare=False)  # 3yz: the server waits for more
+    closing: bool = field(init=False, repr=False, compare=False)  # 421: the server closes the channel
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "positive", 200 <= self.code < 300)  # noqa: PLR2004
         object.__setattr__(self, "intermediate", 300 <= self.code < 400)  # noqa: PLR2004
+        object.__setattr__(self, "closing", self.code == Code.CLOSING)
 
     @property
     def text(self) -> str:
@@ -73,8 +75,9 @@ class ReplyReader:
         replies = []
         for line in lines:
             reply, is_last = _parsed(line)
-            whole = self._add(reply, len(line), is_last=is_last) if self._lines or not is_last else reply
-            if whole is not None:
+            if is_last and not self._lines:
+                replies.append(reply)
+            elif whole := self._add(reply, len(line), is_last=is_last):
                 replies.append(whole)
         if len(self._rest) > MAX_LINE or len(replies) > MAX_UNREAD:
             raise NoReply("it does not end")

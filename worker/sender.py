@@ -11,7 +11,6 @@ from worker.client import BeforeDot, Client
 from worker.dialer import Dialer
 from worker.envelope import Envelope
 from worker.errors import CannotSign, ConnectionLost, ContentAway, DeliveryError, LeaseLost, TlsFailed
-from worker.reply import Code
 from worker.session import Steps
 from worker.signer import Signer, Signing
 from worker.transaction import Transaction
@@ -54,13 +53,15 @@ class Sender:
             return self.unreachable(claim, ContentAway(str(error)), started_at=started_at)
         announced, self._following = self._following, self._next(following)
         envelope = announced[1] if announced and announced[0] is claim else Envelope.of(claim, signed, blob)
-        fresh = False
+        client, fresh = self._client, False
+        steps: Steps = []
         while True:
-            try:
-                client, steps = await self._connection(envelope, fresh=fresh)
-            except DeliveryError as error:
-                self.down = error
-                return self.unreachable(claim, error, started_at=started_at)
+            if client is None or fresh or not client.ready(envelope):
+                try:
+                    client, steps = await self._connect(fresh=fresh)
+                except DeliveryError as error:
+                    self.down = error
+                    return self.unreachable(claim, error, started_at=started_at)
             self.down = None
             if signed.tls_enforced and not client.tls and self._dialer.route.name != "mailbox":
                 return self.unreachable(claim, _tls_missing(), started_at=started_at)
@@ -103,12 +104,10 @@ class Sender:
         signed = signing.result()
         return None if signed.tls_enforced else (claim, Envelope.of(claim, signed))
 
-    async def _connection(self, envelope: Envelope, *, fresh: bool) -> tuple[Client, Steps]:
-        if self._client is not None and self._client.ready(envelope) and not fresh:
-            return self._client, []
-        if self._client is not None:
-            self._client.abort()
-            self._client = None
+    async def _connect(self, *, fresh: bool) -> tuple[Client, Steps]:
+        """Another connection in place of the one there was."""
+        self.abort()
+        self._client = None
         self._client, steps = await self._dialer.connect(self._lane, fresh=fresh)
         return self._client, steps
 
@@ -132,4 +131,4 @@ def _died_idle(transaction: Transaction) -> bool:
     """Whether the server was gone, or said 421, before it took anything of this transaction."""
     if transaction.mail is None:
         return isinstance(transaction.error, ConnectionLost)
-    return transaction.mail.code == Code.CLOSING
+    return transaction.mail.closing

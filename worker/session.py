@@ -113,7 +113,7 @@ class Opener:
     async def _ask(self, wire: Wire, line: str, limit: float | None = None) -> Reply:
         wire.write(line.encode() + b"\r\n")
         reply = await wire.reply(limit or self._timeouts.auth)
-        if reply.code == Code.CLOSING:
+        if reply.closing:
             raise ConnectionLost(str(reply), reply)
         return reply
 

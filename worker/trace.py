@@ -16,26 +16,26 @@ def trace(receipts: Sequence[Receipt]) -> None:
 
 
 def _tell(receipt: Receipt) -> None:
-    claim, attempt = receipt.claim, receipt.attempt
+    claim, told = receipt.claim, receipt.header
     delay = max(0.0, (receipt.ended_at - begun_at(claim.message)).total_seconds())
-    for step, ms in attempt.steps:
+    for step, ms in told["steps"]:
         STEPS.observe(ms / 1000, step)
-    for outcome in attempt.outcomes:
-        OUTCOMES.by[attempt.route, outcome.state] += 1
-        if outcome.state is State.DELIVERED:
+    for recipient, state, code, status, text in told["outcomes"]:
+        OUTCOMES.by[told["route"], state] += 1
+        if state is State.DELIVERED:
             DELAY.observe(delay)
         fact(
             "delivery.attempted",
             id=claim.message.id,
-            to=claim.message.recipients[outcome.recipient].address,
-            relay=attempt.peer or "none",
-            tls=attempt.tls,
+            to=claim.message.recipients[recipient].address,
+            relay=told["peer"] or "none",
+            tls=told["tls"],
             attempt=claim.attempts + 1,
-            delay=round(delay, 3),
-            delays=dict(attempt.steps),
-            dsn=outcome.status,
-            state=outcome.state,
-            code=outcome.code,
-            reply=outcome.text,
+            delay=delay,
+            delays=dict(told["steps"]),
+            dsn=status,
+            state=state,
+            code=code,
+            reply=text,
             possible_duplicate=claim.possible_duplicate,
         )

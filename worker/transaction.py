@@ -19,4 +19,4 @@ class Transaction:
     dot: Reply | None = None
     error: DeliveryError | None = None
     in_doubt: bool = False
-    steps: list[tuple[str, float]] = field(default_factory=list)  # (step, milliseconds)
+    steps: list[tuple[str, float]] = field(default_factory=list)  # (step, milliseconds to the hundredth)

@@ -8,7 +8,6 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 from outbox.message import Attempt, Outcome
 from outbox.states import State
@@ -49,8 +48,7 @@ _BY_CLASS = {2: State.DELIVERED, 4: State.DEFERRED, 5: State.FAILED}
 
 def judge(transaction: Transaction, recipients: Sequence[int]) -> tuple[Outcome, ...]:
     """One outcome per recipient; `recipients` are in the order of the transaction's RCPTs."""
-    started = transaction.data is not None and transaction.data.code == Code.START_INPUT
-    whole = transaction.dot or (None if started else _negative(transaction.data))
+    whole = transaction.dot or _refusal(transaction.data)
     refused = _negative(transaction.mail)
     outcomes = []
     for index, rcpt in zip(recipients, transaction.rcpts, strict=True):
@@ -60,7 +58,7 @@ def judge(transaction: Transaction, recipients: Sequence[int]) -> tuple[Outcome,
             outcomes.append(from_reply(index, about))
         elif transaction.error is not None:
             outcome = from_error(index, transaction.error)
-            outcomes.append(replace(outcome, text=f"{outcome.text}{IN_DOUBT}") if transaction.in_doubt else outcome)
+            outcomes.append(outcome._replace(text=f"{outcome.text}{IN_DOUBT}") if transaction.in_doubt else outcome)
         else:
             outcomes.append(Outcome(index, State.DEFERRED, 0, "4.5.0", "the next hop did not say how it ended"))
     return tuple(outcomes)
@@ -85,9 +83,11 @@ def to_suppress(transaction: Transaction, recipients: Sequence[int]) -> tuple[tu
     """
     if transaction.mail is not None and not transaction.mail.positive:
         return ()
-    asked = zip(recipients, transaction.rcpts, strict=True)
-    refused = [(index, rcpt) for index, rcpt in asked if rcpt and not rcpt.positive]
-    return tuple((index, Origin.BOUNCE) for index, rcpt in refused if _is_about_the_address(rcpt)) if refused else ()
+    refused = []
+    for index, rcpt in zip(recipients, transaction.rcpts, strict=True):
+        if rcpt is not None and not rcpt.positive and _is_about_the_address(rcpt):
+            refused.append((index, Origin.BOUNCE))
+    return tuple(refused)
 
 
 def _is_about_the_address(reply: Reply) -> bool:
@@ -97,6 +97,11 @@ def _is_about_the_address(reply: Reply) -> bool:
     if status != "5.0.0":
         return status in _OF_THE_ADDRESS
     return reply.code in _WITHOUT_STATUS and _UNKNOWN_USER.search(reply.text) is not None
+
+
+def _refusal(data: Reply | None) -> Reply | None:
+    """The reply to DATA, where the server did not ask for content."""
+    return None if data is not None and data.code == Code.START_INPUT else _negative(data)
 
 
 def _negative(reply: Reply | None, *, rcpt: bool = False) -> Reply | None:
@@ -139,9 +144,9 @@ def enhanced(reply: Reply) -> str:
 def expire(attempt: Attempt) -> Attempt:
     """The attempt as the last one: what would be deferred has failed (RFC 3463 X.4.7)."""
     outcomes = tuple(
-        replace(o, state=State.FAILED, status="4.4.7", text=f"delivery time expired; last: {o.text}"[:MAX_TEXT])
+        o._replace(state=State.FAILED, status="4.4.7", text=f"delivery time expired; last: {o.text}"[:MAX_TEXT])
         if o.state is State.DEFERRED
         else o
         for o in attempt.outcomes
     )
-    return replace(attempt, outcomes=outcomes)
+    return attempt._replace(outcomes=outcomes)

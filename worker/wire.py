@@ -6,7 +6,7 @@ from collections import deque
 from typing import cast
 
 from worker.errors import ConnectFailed, ConnectionLost, DeliveryError, Garbled, StepTimeout, TlsFailed
-from worker.reply import MAX_UNREAD, Code, NoReply, Reply, ReplyReader
+from worker.reply import MAX_UNREAD, NoReply, Reply, ReplyReader
 
 
 class Wire(asyncio.Protocol):
@@ -22,7 +22,7 @@ class Wire(asyncio.Protocol):
         self._drained: asyncio.Future[None] | None = None
         self._error: DeliveryError | None = None
         self._timer: asyncio.TimerHandle | None = None  # one for all waits: it finds out when it rings
-        self._limit = self._due = 0.0
+        self._rings_at = self._limit = self._due = 0.0
 
     @classmethod
     async def connect(cls, host: str, port: int, *, timeout: float) -> "Wire":  # noqa: ASYNC109  (a phase's bound)
@@ -102,7 +102,7 @@ class Wire(asyncio.Protocol):
         if not self._replies:
             return None
         reply = self._replies.popleft()
-        if reply.code == Code.CLOSING:  # RFC 5321 section 3.8: the server closes the channel, whatever was asked
+        if reply.closing:  # RFC 5321 section 3.8: the server closes the channel, whatever was asked
             self._fail(ConnectionLost(str(reply), reply))
         return reply
 
@@ -165,18 +165,21 @@ class Wire(asyncio.Protocol):
     def _watch(self, limit: float) -> None:
         """Have the wait that begins fail after `limit` seconds. A timer for each would cost more than a reply does."""
         self._limit, self._due = limit, self._loop.time() + limit
-        if self._timer is None or self._timer.when() > self._due:
+        if self._timer is None or self._rings_at > self._due:
             self._stop_timer()
-            self._timer = self._loop.call_at(self._due, self._ring)
+            self._set_timer()
 
     def _ring(self) -> None:
         self._timer = None
         if self._waiter is None and self._drained is None:
             return
         if self._loop.time() < self._due:  # it was set for an earlier wait
-            self._timer = self._loop.call_at(self._due, self._ring)
+            self._set_timer()
         else:
             self._fail(StepTimeout(f"no answer in {self._limit:g} s"))
+
+    def _set_timer(self) -> None:
+        self._timer, self._rings_at = self._loop.call_at(self._due, self._ring), self._due
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

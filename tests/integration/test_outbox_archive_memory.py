@@ -1,6 +1,5 @@
 """Ended messages cost the queue next to nothing once they are archived, and can still be asked for."""
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -36,9 +35,8 @@ async def deliver(outbox, mails, *, complained=False, at=NOON):
     """All to the end."""
     for lane in ("one.test", "two.test"):
         for claim in await outbox.claim(lane, channel="w#1", limit=len(mails), now=at):
-            attempt = replace(
-                an_attempt(claim, code=250, status="2.0.0", text="OK"), complained=(0,) if complained else ()
-            )
+            attempt = an_attempt(claim, code=250, status="2.0.0", text="OK")
+            attempt = attempt._replace(complained=(0,) if complained else ())
             await outbox.settle(claim, attempt, worker="w", now=at, next_attempt_at=None)
 
 

@@ -139,6 +139,19 @@ def test_message_survives_its_json():
     assert Message.from_json(message.to_json()) == message
 
 
+def test_message_of_another_version_is_read():
+    """What an older version did not write has its default, and what a newer one adds is left aside."""
+    told = a_message("a@one.test").to_dict()
+    for name in Message._field_defaults:
+        del told[name]
+    read = Message.from_dict({**told, "colour": "blue"})
+    assert read.recipients == (Recipient("a@one.test", "to"),)
+    assert {name: getattr(read, name) for name in Message._field_defaults} == Message._field_defaults
+    del told["sender"]
+    with pytest.raises(KeyError):
+        Message.from_dict(told)
+
+
 def test_lane_is_the_a_label_of_the_domain():
     """Case and script of a domain do not make another lane."""
     assert Recipient("x@ZWÖLF.test", "to").domain == Recipient("x@xn--zwlf-6qa.test", "to").domain

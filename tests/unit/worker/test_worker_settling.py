@@ -85,7 +85,7 @@ async def test_receipts_are_found_until_they_are_marked(tmp_path):
     receipts = Receipts(journal)
     receipts.write(left)
     receipts.write(done)
-    receipts.settled([done])
+    receipts.settled(done)
     await receipts.sync()
     await journal.close()
 
@@ -97,7 +97,7 @@ async def test_receipts_are_found_until_they_are_marked(tmp_path):
     assert found.claim.recipients == (0, 1)
     assert (found.claim.token, found.claim.attempts, found.claim.lane) == (7, 3, "one.test")
     assert await receipts.prune(newest=0, archived=0) == 0
-    receipts.settled([found])
+    receipts.settled(found)
     receipts.mark()
     assert await receipts.prune(newest=0, archived=0) == 1
     await journal.close()
@@ -168,7 +168,7 @@ async def test_spent_segments_are_removed_while_working(tmp_path):
         claim = a_claim()
         receipt = Receipt(claim, an_attempt(claim), NOON, None)
         receipts.write(receipt)
-        receipts.settled([receipt])
+        receipts.settled(receipt)
         await receipts.sync()
     assert await receipts.prune(newest=0, archived=0) > 2
     assert journal.segments()[0].name == "00000001.log"
