@@ -15,9 +15,10 @@ from outbox.records import Header
 from outbox.scripts import Argument
 from outbox.states import State
 from runtime.clock import to_ms
+from runtime.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Submission:
     """A message and its canonical content."""
 
@@ -49,7 +50,7 @@ class FirstUse:
         return cls(fingerprint, int(day), int(count))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Entry:
     """Messages accepted together, all or nothing, with the first use of an idempotency key if there was one."""
 

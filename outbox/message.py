@@ -13,11 +13,12 @@ import orjson
 
 from outbox.states import State
 from runtime.clock import from_ms, to_ms
+from runtime.frozen import frozen
 
 RecipientKind = Literal["to", "cc", "bcc", "envelope"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Recipient:
     """A forward-path (RFC 5321 section 2.3.5) and the field that named it; `envelope` when SMTP gave it."""
 
@@ -31,7 +32,7 @@ class Recipient:
         return domain if domain.isascii() else domain.encode("idna").decode()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Delivery:
     """The recipients of one message in one lane: the unit that is claimed, sent in one transaction and settled."""
 
@@ -40,7 +41,7 @@ class Delivery:
     recipients: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Message:
     """What was accepted, less its content. `to`, `cc`, `bcc`, `reply_to` are as the client wrote them, for display."""
 

@@ -2,9 +2,9 @@
 
 from binascii import b2a_base64, b2a_qp
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from outbox.header_text import fold
+from runtime.frozen import frozen
 
 _COLUMN = 76  # RFC 2045 section 6.8
 _LONGEST_LINE = 998  # RFC 5322 section 2.1.1
@@ -13,7 +13,7 @@ _ASCII = bytes(range(128))
 _SLICE = 57 * 1024  # octets encoded at a time: whole lines of base64
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Part:
     """A body part: its MIME headers, one logical line each, and its encoded octets, without a final line end."""
 

@@ -16,6 +16,7 @@ from functools import lru_cache
 from outbox.header_text import Unrenderable, encode_field, encode_text, fold, mailbox, parameter
 from outbox.mime import Part, base64_body, multipart, text_body
 from outbox.plain_text import from_html
+from runtime.frozen import frozen
 
 Fields = list[tuple[str, str]]
 _UNSAFE = re.compile(rb"[\x00-\x1f\x7f]")
@@ -40,7 +41,7 @@ class Attachment:
     content_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Draft:
     """All that a recipient may see, checked by the caller. `html` or `text` is there.
 
@@ -59,7 +60,7 @@ class Draft:
     tracked_html: str | None = None  # sent in place of `html`; the text part is made of that all the same
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Rendered:
     """The octets, and what is to be known of them."""
 
