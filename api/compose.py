@@ -40,7 +40,7 @@ class Composer:
         self._settings = settings
         self._policy = policy
         self._tracking = tracking
-        self._now = now
+        self.now = now
 
     @property
     def tracks(self) -> bool:
@@ -51,9 +51,8 @@ class Composer:
         """The shape of one message, with the words of the template it names. Raises ApiError."""
         return read_email(filled(item, self._policy))
 
-    def compose(self, request: EmailRequest, key: ApiKey, *, message_id: str) -> Submission:
+    def compose(self, request: EmailRequest, key: ApiKey, *, message_id: str, now: datetime) -> Submission:
         """The message under its id, with its octets. All that can be said against it is said here, as ApiError."""
-        now = self._now()
         _refuse_unsupported(request)
         _require_body(request)
         sender = parse(request.sender, field="from")
@@ -123,7 +122,7 @@ class Composer:
 
     def scheduled_at(self, written: str) -> datetime:
         """The instant that a change of schedule asks for. Raises ApiError."""
-        return parse_scheduled_at(written, now=self._now(), horizon=self._settings.schedule_horizon)
+        return parse_scheduled_at(written, now=self.now(), horizon=self._settings.schedule_horizon)
 
     def _scheduled_at(self, written: str | None, now: datetime) -> datetime | None:
         if not written:
