@@ -6,7 +6,6 @@ The content (RFC 5322 octets) travels beside the message, never inside it: it is
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import starmap
-from operator import attrgetter
 from typing import Any, Literal, Self
 
 import orjson
@@ -75,11 +74,28 @@ class Message:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form: instants as milliseconds, recipients as [address, kind]."""
-        fields: dict[str, Any] = dict(zip(_NAMES, _values(self), strict=True))
-        fields["created_at"] = to_ms(self.created_at)
-        fields["scheduled_at"] = to_ms(self.scheduled_at) if self.scheduled_at else None
-        fields["recipients"] = [[r.address, r.kind] for r in self.recipients]
-        return fields
+        return {
+            "id": self.id,
+            "created_at": to_ms(self.created_at),
+            "via": self.via,
+            "key_id": self.key_id,
+            "reverse_path": self.reverse_path,
+            "recipients": [(r.address, r.kind) for r in self.recipients],
+            "sender": self.sender,
+            "to": self.to,
+            "cc": self.cc,
+            "bcc": self.bcc,
+            "reply_to": self.reply_to,
+            "subject": self.subject,
+            "tags": self.tags,
+            "message_id_header": self.message_id_header,
+            "scheduled_at": to_ms(self.scheduled_at) if self.scheduled_at else None,
+            "size": self.size,
+            "text_derived": self.text_derived,
+            "smtputf8": self.smtputf8,
+            "from_domain": self.from_domain,
+            "blob": self.blob,
+        }
 
     def to_json(self) -> bytes:
         """`to_dict` as bytes."""
@@ -103,10 +119,6 @@ class Message:
     def from_json(cls, raw: bytes | str) -> Self:
         """The inverse of `to_json`."""
         return cls.from_dict(orjson.loads(raw))
-
-
-_NAMES = tuple(Message.__dataclass_fields__)
-_values = attrgetter(*_NAMES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ _FIELD = re.compile(rb"[!-9;-~]+: [^\x00-\x1f\x7f]*(?:\r\n [^\x00-\x1f\x7f]*)*\r
 _LONGEST_LINE = 998  # RFC 5322 section 2.1.1
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Mailbox:
     """A display name, perhaps empty, and an address whose domain is ASCII where it can be."""
 
@@ -83,7 +83,7 @@ def render(draft: Draft, *, message_id: str, date: datetime) -> Rendered:
     head = [
         _alike("From", mailbox(draft.sender.name, draft.sender.address)),
         *starmap(_header, own),
-        _alike("Subject", encode_text(draft.subject)),
+        _subject(draft.subject),
         _header("Message-ID", message_id),
         _date(int(date.timestamp())),
         *[_header(name, encode_field(name, value)) for name, value in draft.headers],
@@ -106,7 +106,7 @@ def _header(name: str, value: str) -> bytes:
     octets = f"{fold(name, value)}\r\n".encode()
     if not _FIELD.fullmatch(octets):
         raise Unrenderable("The headers cannot be written safely.")
-    if max(map(len, octets.split(b"\r\n"))) > _LONGEST_LINE:
+    if len(octets) > _LONGEST_LINE and max(map(len, octets.split(b"\r\n"))) > _LONGEST_LINE:
         raise Unrenderable("A header has a word that is too long for a line.")
     if octets.replace(b"\r\n", b"").decode().partition(": ") != (name, ": ", value):
         raise Unrenderable("The headers cannot be written as they were meant.")
@@ -114,6 +114,11 @@ def _header(name: str, value: str) -> bytes:
 
 
 _alike = lru_cache(maxsize=256)(_header)  # of what many mails have in common
+
+
+@lru_cache(maxsize=64)
+def _subject(text: str) -> bytes:
+    return _header("Subject", encode_text(text))
 
 
 @lru_cache(maxsize=4)

@@ -145,6 +145,7 @@ def test_breaker_lets_one_trial_through_each_pause():
 def test_message_survives_its_json():
     """Every field comes back from the wire form."""
     message = a_message("a@one.test", "b@zwölf.test", scheduled_at=NOON, tags=(("k", "v"),), bcc=("b@zwölf.test",))
+    assert message.to_dict().keys() == Message.__dataclass_fields__.keys()
     assert Message.from_json(message.to_json()) == message
 
 
