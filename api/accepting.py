@@ -165,7 +165,8 @@ class Intake:
     def _compose(
         self, items: list[Any], fetched: Fetched, key: ApiKey, idempotency: Idempotency | None, *, mode: Mode
     ) -> Composed:
-        ids = self._acceptor.mint(len(items), idempotency)
+        now = self._composer.now()
+        ids = self._acceptor.mint(len(items), idempotency, now=now)
         submissions: list[Submission] = []
         refused: list[Refused] = []
         octets = 0
@@ -174,7 +175,7 @@ class Intake:
                 # Ids go to those taken, in order and without gaps: a repeat derives them again from their number.
                 message_id = ids[len(submissions)]
                 email = self._composer.read(with_files(item, fetched))
-                submissions.append(self._composer.compose(email, key, message_id=message_id))
+                submissions.append(self._composer.compose(email, key, message_id=message_id, now=now))
                 octets += len(submissions[-1].content)
                 demand_size(octets)  # a file that is fetched once may be in every email
             except ApiError as refusal:

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 from email_validator import EmailNotValidError, validate_email
@@ -10,6 +9,7 @@ from email_validator import EmailNotValidError, validate_email
 from api.errors import ApiError, invalid
 from outbox.header_text import has_control
 from outbox.render import Mailbox
+from runtime.frozen import frozen
 
 _LONGEST = 998
 # What most addresses look like, at a twentieth of the price; whatever else there is goes to the library.
@@ -18,7 +18,7 @@ _LABEL = r"(?=[A-Za-z0-9-]{1,63}\.)[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*\."
 _COMMON = re.compile(rf"(?=.{{6,254}}\Z)(?=[^@]{{1,64}}@)({_ATOM}(?:\.{_ATOM})*)@((?:{_LABEL})+[A-Za-z]{{2,63}})")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Address:
     """An address as written, as it stands in headers, and its domain as an A-label in lower case."""
 
@@ -53,7 +53,7 @@ def parse_all(written: str | Sequence[str] | None, *, field: str, most: int) -> 
     several = [written] if isinstance(written, str) else written
     if len(several) > most:
         raise too_many(field, most)
-    return tuple(parse(one, field=field) for one in several)
+    return tuple([parse(one, field=field) for one in several])
 
 
 def parse_domain(written: str, *, field: str) -> str:

@@ -40,7 +40,7 @@ class Composer:
         self._settings = settings
         self._policy = policy
         self._tracking = tracking
-        self._now = now
+        self.now = now
 
     @property
     def tracks(self) -> bool:
@@ -51,9 +51,8 @@ class Composer:
         """The shape of one message, with the words of the template it names. Raises ApiError."""
         return read_email(filled(item, self._policy))
 
-    def compose(self, request: EmailRequest, key: ApiKey, *, message_id: str) -> Submission:
+    def compose(self, request: EmailRequest, key: ApiKey, *, message_id: str, now: datetime) -> Submission:
         """The message under its id, with its octets. All that can be said against it is said here, as ApiError."""
-        now = self._now()
         _refuse_unsupported(request)
         _require_body(request)
         sender = parse(request.sender, field="from")
@@ -62,11 +61,11 @@ class Composer:
         draft = self._draft(request, sender, named)
         tags = _tags(request.tags)
         scheduled_at = self._scheduled_at(request.scheduled_at, now)
-        draft = self._tracked(draft, sender.domain, Tracked(message_id, now))
+        draft = self._tracked(draft, sender.domain, message_id, now)
         message_id_header = f"<{message_id}@{self._settings.smtp_hostname}>"
         rendered = self._render(draft, message_id_header, now)
         recipients = _envelope(named)
-        envelope = (sender.mailbox.address, *map(_address, recipients))
+        envelope = "".join([sender.mailbox.address, *map(_address, recipients)])
         message = Message(
             id=message_id,
             created_at=now,
@@ -86,7 +85,7 @@ class Composer:
             scheduled_at=scheduled_at,
             size=len(rendered.content),
             text_derived=rendered.text_derived,
-            smtputf8=rendered.smtputf8 or not all(map(str.isascii, envelope)),
+            smtputf8=rendered.smtputf8 or not envelope.isascii(),
         )
         return Submission(message, rendered.content)
 
@@ -103,13 +102,13 @@ class Composer:
             attachments=attachments.read_all(request.attachments),
         )
 
-    def _tracked(self, draft: Draft, sender: str, tracked: Tracked) -> Draft:
+    def _tracked(self, draft: Draft, sender: str, message_id: str, now: datetime) -> Draft:
         """With links and image of ours, if the sender's domain wants that. Unsubscribing needs none of our machines."""
         domain = self._policy.get("domain", sender) if self.tracks else None
         if domain is None or draft.html is None:
             return draft
         unsubscribe = " ".join(value for name, value in draft.headers if name.lower() == "list-unsubscribe")
-        html = self._tracking.track(draft.html, domain, tracked, except_for=unsubscribe)
+        html = self._tracking.track(draft.html, domain, Tracked(message_id, now), except_for=unsubscribe)
         return draft if html is None else replace(draft, tracked_html=html)
 
     def _render(self, draft: Draft, message_id_header: str, now: datetime) -> Rendered:
@@ -123,7 +122,7 @@ class Composer:
 
     def scheduled_at(self, written: str) -> datetime:
         """The instant that a change of schedule asks for. Raises ApiError."""
-        return parse_scheduled_at(written, now=self._now(), horizon=self._settings.schedule_horizon)
+        return parse_scheduled_at(written, now=self.now(), horizon=self._settings.schedule_horizon)
 
     def _scheduled_at(self, written: str | None, now: datetime) -> datetime | None:
         if not written:
@@ -133,8 +132,11 @@ class Composer:
 
     def _recipients(self, request: EmailRequest) -> Named:
         most = self._settings.max_recipients
-        fields: tuple[RecipientKind, ...] = ("to", "cc", "bcc")
-        named = {field: parse_all(getattr(request, field), field=field, most=most) for field in fields}
+        named: Named = {
+            "to": parse_all(request.to, field="to", most=most),
+            "cc": parse_all(request.cc, field="cc", most=most),
+            "bcc": parse_all(request.bcc, field="bcc", most=most),
+        }
         if not named["to"]:
             raise missing("to")
         if sum(map(len, named.values())) > most:
@@ -173,7 +175,9 @@ def _subject(subject: str) -> str:
 
 
 def _tags(tags: list[TagRequest] | None) -> tuple[tuple[str, str], ...]:
-    found = tuple((tag.name, tag.value) for tag in tags or ())
+    if not tags:
+        return ()
+    found = tuple([(tag.name, tag.value) for tag in tags])
     if len(found) > _MOST_TAGS:
         raise invalid(f"Invalid `tags` field. There are more than {_MOST_TAGS}.")
     if not all(_TAG.fullmatch(word) for tag in found for word in tag):

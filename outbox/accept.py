@@ -24,7 +24,7 @@ from outbox.entry import Entry, FirstUse, Submission
 from outbox.errors import IdempotencyConflict, TooLarge, Unavailable
 from outbox.floors import Floors
 from outbox.generation import Memory
-from outbox.ids import Idempotency, day_of, derive_ids, new_id
+from outbox.ids import Idempotency, day_of, derive_ids, new_ids
 from outbox.inlet import Inlet, Unconfirmed
 from outbox.journal import PATIENCE, Journal
 from outbox.prune import Pruner
@@ -127,7 +127,7 @@ class Acceptor:
         """Ids for `count` messages: derived from the idempotency key, or new."""
         now = now or self._now()
         if idempotency is None:
-            return tuple([new_id(now) for _ in range(count)])
+            return new_ids(now, count)
         return derive_ids(self._secret, idempotency, day=day_of(now), count=count)
 
     async def recognise(self, idempotency: Idempotency) -> Accepted | None:

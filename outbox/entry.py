@@ -1,9 +1,9 @@
 """One accept on its way into the stores: what accept.lua is told, and the journal record that can repeat it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
@@ -14,9 +14,11 @@ from outbox.records import Header
 from outbox.scripts import Argument
 from outbox.states import State
 from runtime.clock import to_ms
+from runtime.frozen import frozen
 
 
-class Submission(NamedTuple):
+@frozen
+class Submission:
     """A message and its canonical content."""
 
     message: Message
@@ -47,7 +49,8 @@ class FirstUse:
         return cls(fingerprint, int(day), int(count))
 
 
-class Entry(NamedTuple):
+@frozen
+class Entry:
     """Messages accepted together, all or nothing, with the first use of an idempotency key if there was one."""
 
     submissions: tuple[Submission, ...]
@@ -62,8 +65,8 @@ class Entry(NamedTuple):
     def of(cls, submissions: Sequence[Submission], idempotency: Idempotency, *, day: int, retention_ms: int) -> "Entry":
         """An entry under an idempotency key."""
         first_use = FirstUse(idempotency.fingerprint, day, len(submissions))
-        return cls.plain(submissions)._replace(
-            key_hash=idempotency.hash(), first_use=first_use, retention_ms=retention_ms
+        return replace(
+            cls.plain(submissions), key_hash=idempotency.hash(), first_use=first_use, retention_ms=retention_ms
         )
 
     @classmethod
@@ -119,8 +122,8 @@ class Entry(NamedTuple):
         if "first_use" not in header:
             return cls.plain(submissions)
         first_use = FirstUse.decode(header["first_use"].encode())
-        return cls.plain(submissions)._replace(
-            key_hash=header["key_hash"], first_use=first_use, retention_ms=header["ms"]
+        return replace(
+            cls.plain(submissions), key_hash=header["key_hash"], first_use=first_use, retention_ms=header["ms"]
         )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from outbox.message import Message, Outcome
+from outbox.message import Message
 from outbox.receipt import Receipt
 from outbox.tracking import Tracked
 from runtime.clock import to_ms
@@ -66,7 +66,7 @@ def attempted(receipt: Receipt, *, worker: str) -> bytes:
         "possible_duplicate": told["possible_duplicate"],
         "in_doubt": told["in_doubt"],
         "next_attempt_at": told["next_attempt_at"],
-        "outcomes": list(map(Outcome._asdict, receipt.attempt.outcomes)),
+        "outcomes": receipt.attempt.outcomes,
     }
     return orjson.dumps(event)
 

@@ -11,7 +11,6 @@ from email.utils import encode_rfc2231, quote
 _LINE = 78  # RFC 5322 section 2.1.1: SHOULD
 _CHUNK = 39  # octets in one encoded word: 52 as base64 and 12 of frame stay within RFC 2047 section 2, name included
 _UTF8 = Charset("utf-8")
-_PLAIN = re.compile(r"[\x20-\x7e]*")
 _PHRASE = re.compile(r"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~ ]+")  # atoms and spaces: RFC 5322 section 3.2.3
 _NAME = re.compile(r"[!-9;-~]+")  # RFC 5322 section 2.2
 _WORD = re.compile(r" *[^ ]+|[ ]+")  # a word with the spaces before it
@@ -29,13 +28,18 @@ def has_control(text: str) -> bool:
     return _CONTROL.search(text) is not None
 
 
+def _is_plain(text: str) -> bool:
+    """Whether it is printable ASCII, spaces included."""
+    return text.isascii() and text.isprintable()
+
+
 def encode_text(text: str) -> str:
     """Unstructured header text. What looks like an encoded word is encoded, so it is shown as written.
 
     Raises:
         Unrenderable: a control character.
     """
-    if _PLAIN.fullmatch(text) and not _ENCODED.search(text):
+    if _is_plain(text) and not _ENCODED.search(text):
         return text
     return _encoded_words(text)
 
@@ -46,7 +50,7 @@ def encode_field(name: str, text: str) -> str:
     Raises:
         Unrenderable: a control character.
     """
-    return text if _STRUCTURED.fullmatch(name) and _PLAIN.fullmatch(text) else encode_text(text)
+    return text if _STRUCTURED.fullmatch(name) and _is_plain(text) else encode_text(text)
 
 
 def _refuse_control(text: str) -> None:
@@ -79,7 +83,7 @@ def mailbox(name: str, address: str) -> str:
     """
     if not name:
         return address
-    if not _PLAIN.fullmatch(name) or "=?" in name:
+    if not _is_plain(name) or "=?" in name:
         name = _encoded_words(name)
     elif not _PHRASE.fullmatch(name):
         name = f'"{quote(name)}"'
@@ -88,7 +92,7 @@ def mailbox(name: str, address: str) -> str:
 
 def parameter(name: str, value: str) -> str:
     """A parameter of a MIME header: quoted, or as RFC 2231 when it is not plain ASCII."""
-    if _PLAIN.fullmatch(value) and "=?" not in value:
+    if _is_plain(value) and "=?" not in value:
         return f'{name}="{quote(value)}"'
     _refuse_control(value)
     return f"{name}*={encode_rfc2231(value, 'utf-8')}"
@@ -103,7 +107,7 @@ def fold(name: str, value: str) -> str:
     Raises:
         Unrenderable: the name is none, or the value has a control character. This guards every header there is.
     """
-    if not _PLAIN.fullmatch(value):
+    if not _is_plain(value):
         _refuse_control(value)
     if not _NAME.fullmatch(name):
         raise Unrenderable("A header has a name that is not allowed.")

@@ -12,6 +12,7 @@ from datetime import datetime
 from runtime.clock import to_ms
 
 _DAY_MS = 86_400_000
+_RANDOM = 10  # octets of an id that are not its time
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,14 @@ def day_of(now: datetime) -> int:
 
 def new_id(now: datetime) -> str:
     """A UUID of version 7 (RFC 9562 section 5.7): 48 bits of milliseconds, then random bits."""
-    return _stamped(to_ms(now).to_bytes(6) + os.urandom(10), version=7)
+    return new_ids(now, 1)[0]
+
+
+def new_ids(now: datetime, count: int) -> tuple[str, ...]:
+    """Several of one moment, in the order in which they sort: what comes together is listed as it came."""
+    moment, random = to_ms(now).to_bytes(6), os.urandom(_RANDOM * count)
+    tails = [random[at : at + _RANDOM] for at in range(0, len(random), _RANDOM)]
+    return tuple(sorted([_stamped(moment + tail, version=7) for tail in tails]))
 
 
 def derive_ids(secret: bytes, idempotency: Idempotency, *, day: int, count: int) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 from outbox.blobs import LARGE, Blobs, digest_of
@@ -40,7 +41,7 @@ class LargeInlet:
 
     async def _named(self, submission: Submission) -> Submission:
         digest = await asyncio.to_thread(digest_of, submission.content)
-        return submission._replace(message=submission.message._replace(blob=digest))
+        return replace(submission, message=replace(submission.message, blob=digest))
 
     async def put(self, submissions: Sequence[Submission]) -> None:
         """Make their contents durable. Raises ObjectsUnavailable."""

@@ -2,18 +2,19 @@
 
 from binascii import b2a_base64, b2a_qp
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from outbox.header_text import fold
+from runtime.frozen import frozen
 
 _COLUMN = 76  # RFC 2045 section 6.8
 _LONGEST_LINE = 998  # RFC 5322 section 2.1.1
 _PLAIN = b"\t\n" + bytes(range(0x20, 0x7F))
+_ONLY_PLAIN = bytes([octet if octet in _PLAIN else ord("?") for octet in range(256)])
 _ASCII = bytes(range(128))
 _SLICE = 57 * 1024  # octets encoded at a time: whole lines of base64
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Part:
     """A body part: its MIME headers, one logical line each, and its encoded octets, without a final line end."""
 
@@ -23,19 +24,24 @@ class Part:
 
 def text_body(subtype: str, text: str) -> Part:
     """A text part. Plain ASCII goes as it is; quoted-printable for mostly ASCII; base64 for the rest."""
-    octets = text.replace("\r\n", "\n").replace("\r", "\n").encode("utf-8", "replace")
-    encoding, octets = _encode(octets)
+    if "\r" in text:  # a look for one character costs next to nothing, one for two is long
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    encoding, octets = _encode(text.encode("utf-8", "replace"))
     headers = (("Content-Type", f"text/{subtype}; charset=utf-8"), ("Content-Transfer-Encoding", encoding))
     return Part(headers, octets)
 
 
 def _encode(octets: bytes) -> tuple[str, bytes]:
-    # "=_" begins every boundary of ours and never appears in quoted-printable or base64, so no text can hold one.
-    if not octets.translate(None, _PLAIN) and b"=_" not in octets and not _has_long_line(octets):
+    if octets.translate(_ONLY_PLAIN) == octets and not _may_be_boundary(octets) and not _has_long_line(octets):
         return "7bit", octets.replace(b"\n", b"\r\n")
     if len(octets.translate(None, _ASCII)) * 6 <= len(octets):
         return "quoted-printable", b2a_qp(octets, istext=True).replace(b"\n", b"\r\n")
     return "base64", base64_body(octets.replace(b"\n", b"\r\n"))
+
+
+def _may_be_boundary(octets: bytes) -> bool:
+    """Whether it holds what begins every boundary of ours; quoted-printable and base64 never do."""
+    return b"=" in octets and b"=_" in octets  # the look for one octet is the short one
 
 
 def _has_long_line(octets: bytes) -> bool:

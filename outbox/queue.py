@@ -321,7 +321,7 @@ def _claim(lane: str, row: list[Any]) -> Claim:
     attempts, duplicate, rescheduled, suppressed = past or _NO_PAST
     message = Message.from_json(meta)
     return Claim(
-        message=message._replace(scheduled_at=from_ms(rescheduled)) if rescheduled else message,
+        message=replace(message, scheduled_at=from_ms(rescheduled)) if rescheduled else message,
         content=unpacked(content),
         index=int(did.rpartition(b"/")[2]),
         lane=lane,

@@ -5,6 +5,7 @@ opened>:<rescheduled, ms>`, as lua/compact.lua writes it; lua/hits.lua keeps it 
 """
 
 import asyncio
+from dataclasses import replace
 
 from outbox.archive import Archive
 from outbox.errors import Gap, ObjectsUnavailable
@@ -62,7 +63,7 @@ def _view(archive: Archive, message_id: str, brief: bytes, *, content: bool) -> 
         return None  # another machine's archive, or one that was pruned
     message = Message.from_dict(fields["message"])
     if scheduled:
-        message = message._replace(scheduled_at=from_ms(int(scheduled)))
+        message = replace(message, scheduled_at=from_ms(int(scheduled)))
     states = tuple(_STATES[letter] for letter in letters)
     outcomes = (None,) * len(states)
     octets = recorded[0].content if content else None

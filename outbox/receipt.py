@@ -35,7 +35,7 @@ class Receipt:
 
     def _header(self) -> Header:
         claim = self.claim
-        started_at, route, outcomes, peer, tls, steps, complained, in_doubt, suppress = self.attempt
+        attempt = self.attempt
         return {
             "kind": "receipt",
             "id": claim.message.id,
@@ -45,17 +45,17 @@ class Receipt:
             "attempts": claim.attempts,
             "possible_duplicate": claim.possible_duplicate,
             "created_at": to_ms(claim.message.created_at),
-            "started_at": to_ms(started_at),
+            "started_at": to_ms(attempt.started_at),
             "ended_at": to_ms(self.ended_at),
             "next_attempt_at": to_ms(self.next_attempt_at) if self.next_attempt_at else None,
-            "route": route,
-            "peer": peer,
-            "tls": tls,
-            "steps": steps,
-            "complained": complained,
-            "in_doubt": in_doubt,
-            "suppress": suppress,
-            "outcomes": list(map(list, outcomes)),
+            "route": attempt.route,
+            "peer": attempt.peer,
+            "tls": attempt.tls,
+            "steps": attempt.steps,
+            "complained": attempt.complained,
+            "in_doubt": attempt.in_doubt,
+            "suppress": attempt.suppress,
+            "outcomes": [(o.recipient, o.state, o.code, o.status, o.text) for o in attempt.outcomes],
         }
 
     @classmethod

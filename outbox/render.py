@@ -9,20 +9,22 @@ Bcc is no field of a draft, so it cannot reach a copy.
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import lru_cache
+from itertools import starmap
 
 from outbox.header_text import Unrenderable, encode_field, encode_text, fold, mailbox, parameter
 from outbox.mime import Part, base64_body, multipart, text_body
 from outbox.plain_text import from_html
+from runtime.frozen import frozen
 
-Fields = list[tuple[str, str]]
-_UNSAFE = re.compile(rb"[\x00-\x1f\x7f]")
+# RFC 5322 section 2.2: a name, and a value that goes on in lines which begin with a space.
+_FIELD = re.compile(rb"[!-9;-~]+: [^\x00-\x1f\x7f]*(?:\r\n [^\x00-\x1f\x7f]*)*\r\n")
 _LONGEST_LINE = 998  # RFC 5322 section 2.1.1
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Mailbox:
     """A display name, perhaps empty, and an address whose domain is ASCII where it can be."""
 
@@ -40,7 +42,7 @@ class Attachment:
     content_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Draft:
     """All that a recipient may see, checked by the caller. `html` or `text` is there.
 
@@ -59,7 +61,7 @@ class Draft:
     tracked_html: str | None = None  # sent in place of `html`; the text part is made of that all the same
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Rendered:
     """The octets, and what is to be known of them."""
 
@@ -74,34 +76,54 @@ def render(draft: Draft, *, message_id: str, date: datetime) -> Rendered:
     Raises:
         Unrenderable: the headers would not say what was meant.
     """
-    fields = _fields(draft, message_id=message_id, date=date)
     derived = draft.text is None and bool(draft.html)
     text = from_html(draft.html or "") if derived else draft.text or ""
     body = _body(draft, text, seed=message_id.strip("<>").partition("@")[0])
-    fields += [("MIME-Version", "1.0"), *body.headers]
-    head = "\r\n".join([*[fold(name, value) for name, value in fields], ""])
-    octets = head.encode()
-    _check(octets, fields)
-    return Rendered(b"\r\n".join((octets, body.octets)), smtputf8=not head.isascii(), text_derived=derived)
-
-
-def _fields(draft: Draft, *, message_id: str, date: datetime) -> Fields:
-    fields = [("From", mailboxes_of([draft.sender]))]
-    for name, members in (("To", draft.to), ("Cc", draft.cc), ("Reply-To", draft.reply_to)):
-        if members:
-            fields.append((name, mailboxes_of(members)))
-    fields += [
-        ("Subject", encode_text(draft.subject)),
-        ("Message-ID", message_id),
-        ("Date", _written(date.replace(microsecond=0))),
+    own = [(name, mailboxes_of(members)) for name, members in _receivers(draft) if members]
+    head = [
+        _alike("From", mailbox(draft.sender.name, draft.sender.address)),
+        *starmap(_header, own),
+        _subject(draft.subject),
+        _header("Message-ID", message_id),
+        _date(int(date.timestamp())),
+        *[_header(name, encode_field(name, value)) for name, value in draft.headers],
+        _alike("MIME-Version", "1.0"),
+        *starmap(_alike, body.headers),
     ]
-    fields += [(name, encode_field(name, value)) for name, value in draft.headers]
-    return fields
+    smtputf8 = not all(map(bytes.isascii, head))
+    return Rendered(b"".join([*head, b"\r\n", body.octets]), smtputf8=smtputf8, text_derived=derived)
+
+
+def _receivers(draft: Draft) -> tuple[tuple[str, tuple[Mailbox, ...]], ...]:
+    return ("To", draft.to), ("Cc", draft.cc), ("Reply-To", draft.reply_to)
+
+
+def _header(name: str, value: str) -> bytes:
+    """One header with its line ends, read again: the name and the value that were meant, and nothing else.
+
+    The only CR and LF are pairs that end a line, so no parser, however lenient, can see another header in it.
+    """
+    octets = f"{fold(name, value)}\r\n".encode()
+    if not _FIELD.fullmatch(octets):
+        raise Unrenderable("The headers cannot be written safely.")
+    if len(octets) > _LONGEST_LINE and max(map(len, octets.split(b"\r\n"))) > _LONGEST_LINE:
+        raise Unrenderable("A header has a word that is too long for a line.")
+    if octets.replace(b"\r\n", b"").decode().partition(": ") != (name, ": ", value):
+        raise Unrenderable("The headers cannot be written as they were meant.")
+    return octets
+
+
+_alike = lru_cache(maxsize=256)(_header)  # of what many mails have in common
+
+
+@lru_cache(maxsize=64)
+def _subject(text: str) -> bytes:
+    return _header("Subject", encode_text(text))
 
 
 @lru_cache(maxsize=4)
-def _written(second: datetime) -> str:
-    return format_datetime(second)
+def _date(second: int) -> bytes:
+    return _header("Date", format_datetime(datetime.fromtimestamp(second, UTC)))
 
 
 def mailboxes_of(members: Iterable[Mailbox]) -> str:
@@ -135,29 +157,3 @@ def _file(attachment: Attachment) -> Part:
     if attachment.content_id:
         headers.append(("Content-ID", f"<{attachment.content_id}>"))
     return Part(tuple(headers), base64_body(attachment.content))
-
-
-def _check(octets: bytes, meant: Fields) -> None:
-    """Parse the serialised header again: the fields meant, in their order, one value each, and nothing else.
-
-    The only CR and LF are pairs that end a line, so no parser, however lenient, can see another line in it.
-    """
-    lines = octets.split(b"\r\n")
-    if lines.pop() != b"" or _UNSAFE.search(b"".join(lines)):
-        raise Unrenderable("The headers cannot be written safely.")
-    if max(map(len, lines)) > _LONGEST_LINE:
-        raise Unrenderable("A header has a word that is too long for a line.")
-    if _parse(lines) != meant:
-        raise Unrenderable("The headers cannot be written as they were meant.")
-
-
-def _parse(lines: list[bytes]) -> Fields:
-    found: Fields = []
-    for line in map(bytes.decode, lines):
-        if line.startswith(" ") and found:
-            name, value = found.pop()
-            found.append((name, value + line))
-        else:
-            name, _, value = line.partition(": ")
-            found.append((name, value))
-    return found

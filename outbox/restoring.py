@@ -4,7 +4,7 @@ Pure but for the receipts, which are read from the journals again.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -42,7 +42,7 @@ class Restoring:
         """ARGV of restore.lua."""
         message = submission.message
         moved = account.rescheduled[1] if account.rescheduled else None
-        due_from = message._replace(scheduled_at=from_ms(moved)) if moved else message
+        due_from = replace(message, scheduled_at=from_ms(moved)) if moved else message
         flat: list[Argument] = [self.generation, to_ms(self.now), message.id, message.to_json(), submission.queued]
         flat += [to_ms(message.created_at), moved or "", int(account.complained)]
         flat += [account.reaction or "", len(message.deliveries())]

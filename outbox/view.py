@@ -1,6 +1,6 @@
 """What the outbox knows of one message, read from its hash."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 
@@ -28,15 +28,14 @@ class MessageView:
 
 def outcome_json(outcome: Outcome) -> bytes:
     """The form in which a recipient's last outcome lies in the message hash."""
-    _, *told = outcome
-    return orjson.dumps(told)  # state, code, status, text
+    return orjson.dumps([outcome.state, outcome.code, outcome.status, outcome.text])
 
 
 def read_view(fields: dict[bytes, bytes], content: bytes | None) -> MessageView:
     """The view of a message hash (its keys are told in lua/_prelude.lua)."""
     message = Message.from_json(fields[b"meta"])
     if b"scheduled_at" in fields:
-        message = message._replace(scheduled_at=from_ms(fields[b"scheduled_at"]))
+        message = replace(message, scheduled_at=from_ms(fields[b"scheduled_at"]))
     outcomes = [_outcome(fields.get(b"r:%d" % i), i) for i in range(len(message.recipients))]
     states = [o.state if o else State.QUEUED for o in outcomes]
     for k in range(int(fields[b"n"])):

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import lru_cache
-from typing import NamedTuple
 
 from outbox.message import Message, Recipient
+from runtime.frozen import frozen
 from smtp.display import mailboxes, shown, unfolded
 from smtp.paths import domain_of
 from smtp.replies import Refused
@@ -33,7 +33,8 @@ _UNSTABLE = frozenset({b"date", b"message-id"})  # a client that renders again f
 _SINGLE = {b"from": "From", _KEY: "Resend-Idempotency-Key"}
 
 
-class Envelope(NamedTuple):
+@frozen
+class Envelope:
     """What MAIL and RCPT said. `reverse_path` is '' when it is null."""
 
     reverse_path: str
@@ -45,7 +46,8 @@ Field = tuple[bytes, bytes, bytes]
 """One header field: lower-case name, raw value, and its octets."""
 
 
-class Draft(NamedTuple):
+@frozen
+class Draft:
     """Content that was read: as it came, the header fields that stay, and what was learnt from the header."""
 
     content: bytes

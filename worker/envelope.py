@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import AsyncGenerator, Mapping
-from typing import NamedTuple
 
 from outbox.blobs import OpenBlob
 from outbox.message import Claim, Message
+from runtime.frozen import frozen
 from worker.errors import Smtputf8Missing, TooLarge
 from worker.signed import PLAIN, Signed
 
@@ -17,7 +17,8 @@ _PATH = re.compile(
 )
 
 
-class Envelope(NamedTuple):
+@frozen
+class Envelope:
     """A reverse-path, forward-paths and content in canonical CRLF form, as one transaction carries them."""
 
     reverse_path: str
@@ -41,7 +42,7 @@ class Envelope(NamedTuple):
 
     def mail(self, features: Mapping[str, str]) -> bytes:
         """The MAIL command for a server that offers `features`. Raises Smtputf8Missing, TooLarge."""
-        reverse_path, recipients, content, smtputf8 = self
+        reverse_path, recipients, content, smtputf8 = self.reverse_path, self.recipients, self.content, self.smtputf8
         words = [f"MAIL FROM:<{reverse_path}>"]
         if "SIZE" in features:
             limit = features["SIZE"]

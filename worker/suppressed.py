@@ -23,7 +23,7 @@ def the_others(claim: Claim) -> Claim:
 
 def with_all(claim: Claim, attempt: Attempt) -> Attempt:
     """The attempt at the others, with the outcomes of the suppressed."""
-    return attempt._replace(outcomes=(*attempt.outcomes, *_outcomes(claim)))
+    return replace(attempt, outcomes=(*attempt.outcomes, *_outcomes(claim)))
 
 
 def _outcomes(claim: Claim) -> tuple[Outcome, ...]:

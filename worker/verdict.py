@@ -8,6 +8,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from outbox.message import Attempt, Outcome
 from outbox.states import State
@@ -58,7 +59,7 @@ def judge(transaction: Transaction, recipients: Sequence[int]) -> tuple[Outcome,
             outcomes.append(from_reply(index, about))
         elif transaction.error is not None:
             outcome = from_error(index, transaction.error)
-            outcomes.append(outcome._replace(text=f"{outcome.text}{IN_DOUBT}") if transaction.in_doubt else outcome)
+            outcomes.append(replace(outcome, text=f"{outcome.text}{IN_DOUBT}") if transaction.in_doubt else outcome)
         else:
             outcomes.append(Outcome(index, State.DEFERRED, 0, "4.5.0", "the next hop did not say how it ended"))
     return tuple(outcomes)
@@ -144,9 +145,9 @@ def enhanced(reply: Reply) -> str:
 def expire(attempt: Attempt) -> Attempt:
     """The attempt as the last one: what would be deferred has failed (RFC 3463 X.4.7)."""
     outcomes = tuple(
-        o._replace(state=State.FAILED, status="4.4.7", text=f"delivery time expired; last: {o.text}"[:MAX_TEXT])
+        replace(o, state=State.FAILED, status="4.4.7", text=f"delivery time expired; last: {o.text}"[:MAX_TEXT])
         if o.state is State.DEFERRED
         else o
         for o in attempt.outcomes
     )
-    return attempt._replace(outcomes=outcomes)
+    return replace(attempt, outcomes=outcomes)

@@ -1,5 +1,6 @@
 """Searching what was recorded, on both databases."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -14,8 +15,8 @@ from tests.fixtures.history import record_all
 
 MESSAGES = [
     make_message(0, to=("Ann@a.example", "bob@b.example")),
-    make_message(1, to=("ann@b.example",))._replace(subject="100% off", tags=(("kind", "spring"), ("campaign", "x"))),
-    make_message(2, to=("cid@c.example",))._replace(reverse_path="other@sender.example", tags=()),
+    replace(make_message(1, to=("ann@b.example",)), subject="100% off", tags=(("kind", "spring"), ("campaign", "x"))),
+    replace(make_message(2, to=("cid@c.example",)), reverse_path="other@sender.example", tags=()),
 ]
 
 

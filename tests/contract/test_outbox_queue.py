@@ -252,7 +252,7 @@ async def test_attempt_in_doubt_flags_the_next(outbox):
     for doubt in (False, True, False, False):
         (held,) = await claim(outbox, now=now)
         flagged.append(held.possible_duplicate)
-        attempt = an_attempt(held, State.DEFERRED)._replace(in_doubt=doubt)
+        attempt = replace(an_attempt(held, State.DEFERRED), in_doubt=doubt)
         await outbox.settle(held, attempt, worker="w", now=now, next_attempt_at=now)
     assert flagged == [False, False, True, True]
 

@@ -1,5 +1,6 @@
 """Ended messages cost the queue next to nothing once they are archived, and can still be asked for."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -36,7 +37,7 @@ async def deliver(outbox, mails, *, complained=False, at=NOON):
     for lane in ("one.test", "two.test"):
         for claim in await outbox.claim(lane, channel="w#1", limit=len(mails), now=at):
             attempt = an_attempt(claim, code=250, status="2.0.0", text="OK")
-            attempt = attempt._replace(complained=(0,) if complained else ())
+            attempt = replace(attempt, complained=(0,) if complained else ())
             await outbox.settle(claim, attempt, worker="w", now=at, next_attempt_at=None)
 
 

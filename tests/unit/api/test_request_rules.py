@@ -37,7 +37,8 @@ def key(domain: str | None = None) -> ApiKey:
 def composed(settings: Settings | None = None, **fields):
     settings = settings or Settings(smtp_hostname="mail.acme.org")
     item = {name: value for name, value in {**MAIL, **fields}.items() if value != "absent"}
-    return Composer(settings, AnyDomain(), TRACKING, now=lambda: NOW).compose(read_email(item), key(), message_id=ID)
+    composer = Composer(settings, AnyDomain(), TRACKING, now=lambda: NOW)
+    return composer.compose(read_email(item), key(), message_id=ID, now=NOW)
 
 
 def attached(**file):
@@ -207,9 +208,9 @@ def test_text_is_derived_only_when_absent():
 def test_a_key_bound_to_a_domain():
     """It sends from that domain only."""
     composer = Composer(Settings(), AnyDomain(), TRACKING, now=lambda: NOW)
-    assert composer.compose(read_email(MAIL), key("ACME.org"), message_id=ID)
+    assert composer.compose(read_email(MAIL), key("ACME.org"), message_id=ID, now=NOW)
     with pytest.raises(ApiError, match=r"not authorized to send emails from acme\.org") as refusal:
-        composer.compose(read_email(MAIL), key("other.org"), message_id=ID)
+        composer.compose(read_email(MAIL), key("other.org"), message_id=ID, now=NOW)
     assert refusal.value.status == 403
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outbox.ids import Idempotency, derive_ids, new_id
+from outbox.ids import Idempotency, derive_ids, new_id, new_ids
 from outbox.message import Message, Recipient
 from outbox.ratelimit import RateLimiter
 from outbox.schedule import next_attempt_at
@@ -24,6 +24,15 @@ def test_new_ids_sort_by_time():
     ids = [new_id(NOON + timedelta(milliseconds=n)) for n in range(100)]
     assert ids == sorted(ids)
     assert {UUID(i).version for i in ids} == {7}
+
+
+def test_new_ids_of_one_moment_sort_by_place():
+    """The messages of a batch are listed in their order, though they have one time."""
+    ids = new_ids(NOON, 100)
+    assert len(set(ids)) == 100
+    assert list(ids) == sorted(ids)
+    assert ids[0] > new_id(NOON - timedelta(milliseconds=1))
+    assert ids[-1] < new_id(NOON + timedelta(milliseconds=1))
 
 
 @given(st.text(), st.text(), st.integers(0, 99))
@@ -136,6 +145,7 @@ def test_breaker_lets_one_trial_through_each_pause():
 def test_message_survives_its_json():
     """Every field comes back from the wire form."""
     message = a_message("a@one.test", "b@zwölf.test", scheduled_at=NOON, tags=(("k", "v"),), bcc=("b@zwölf.test",))
+    assert message.to_dict().keys() == Message.__dataclass_fields__.keys()
     assert Message.from_json(message.to_json()) == message
 
 

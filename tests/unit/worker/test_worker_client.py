@@ -180,7 +180,7 @@ async def test_a_transaction_has_a_longest_time(trusting):
 async def test_a_lost_lease_cuts_the_connection_before_the_dot(opener, size):
     """`before_dot` is asked once, at the end; on False the next hop never sees the final dot."""
     asked = []
-    mail = MAIL._replace(content=b"x" * size + b"\r\n")
+    mail = replace(MAIL, content=b"x" * size + b"\r\n")
     async with NextHop() as hop, session(opener, hop) as client:
         transaction = await send(client, mail, before_dot=lambda: asked.append(1))
         assert isinstance(transaction.error, errors.LeaseLost)
@@ -194,7 +194,7 @@ async def test_large_content_arrives(opener):
     """Content far above the write buffer is sent block by block and arrives whole."""
     content = b"".join(b".%d %s\r\n" % (n, b"x" * 70) for n in range(20_000))
     async with NextHop() as hop, session(opener, hop) as client:
-        transaction = await send(client, MAIL._replace(content=content))
+        transaction = await send(client, replace(MAIL, content=content))
     assert transaction.error is None
     assert hop.received[0].content == content
 
@@ -216,7 +216,7 @@ async def test_a_server_that_stops_reading_runs_into_the_block_timeout(trusting)
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     client, _ = await opener.open(NextHop(port=server.sockets[0].getsockname()[1]).hop())
-    transaction = await send(client, MAIL._replace(content=b"x" * 30_000_000))
+    transaction = await send(client, replace(MAIL, content=b"x" * 30_000_000))
     assert isinstance(transaction.error, errors.StepTimeout)
     assert not transaction.in_doubt
     stuck.set()
@@ -252,7 +252,7 @@ async def test_a_cancelled_transaction_never_leaves_a_usable_connection(opener):
 
 async def test_an_unwritable_address_is_refused_here(opener):
     """An address that could smuggle a command never reaches the wire; the others do."""
-    mail = MAIL._replace(recipients=("a@one.test", "b@one.test>\r\nDATA"))
+    mail = replace(MAIL, recipients=("a@one.test", "b@one.test>\r\nDATA"))
     async with NextHop() as hop, session(opener, hop) as client:
         transaction = await send(client, mail)
     assert codes(transaction) == [250, 250, 553, 354, 250]
@@ -262,13 +262,13 @@ async def test_an_unwritable_address_is_refused_here(opener):
 async def test_what_the_server_cannot_take_says_nothing_to_it(opener):
     """A message over SIZE, or in need of a missing SMTPUTF8, leaves the connection as it was."""
     async with NextHop(features=("PIPELINING", "SIZE 100")) as hop, session(opener, hop) as client:
-        assert isinstance((await send(client, MAIL._replace(content=b"x" * 101))).error, errors.TooLarge)
-        assert isinstance((await send(client, MAIL._replace(smtputf8=True))).error, errors.Smtputf8Missing)
+        assert isinstance((await send(client, replace(MAIL, content=b"x" * 101))).error, errors.TooLarge)
+        assert isinstance((await send(client, replace(MAIL, smtputf8=True))).error, errors.Smtputf8Missing)
         assert (await send(client)).dot.code == 250
     assert hop.connections == 1
 
 
-NEXT = MAIL._replace(reverse_path="next@ours.test", content=b"Subject: y\r\n\r\nnext\r\n")
+NEXT = replace(MAIL, reverse_path="next@ours.test", content=b"Subject: y\r\n\r\nnext\r\n")
 
 
 async def test_the_next_message_is_announced_behind_the_dot(opener):
@@ -312,7 +312,7 @@ async def test_an_announced_message_that_is_refused_costs_nobody_else(opener):
 
 async def test_nothing_is_announced_without_pipelining_or_to_a_server_that_cannot_take_it(opener):
     """The message that follows then waits for its turn, and the connection is good for any."""
-    for features, following in ((PLAIN, NEXT), (("PIPELINING", "SIZE 100"), NEXT._replace(content=b"x" * 200))):
+    for features, following in ((PLAIN, NEXT), (("PIPELINING", "SIZE 100"), replace(NEXT, content=b"x" * 200))):
         async with NextHop(features=features) as hop, session(opener, hop) as client:
             await client.send(MAIL, before_dot=lambda: True, following=following)
             assert client.usable
