@@ -24,10 +24,9 @@ class Submission:
     message: Message
     content: bytes
 
-    @property
-    def queued(self) -> bytes:
+    def queued(self, *, has_room: bool = False) -> bytes:
         """What the queue itself gets of the content: nothing of one that lies beside it."""
-        return b"" if self.message.blob else packed(self.content)
+        return b"" if self.message.blob else packed(self.content, has_room=has_room)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +83,15 @@ class Entry:
         """The submissions whose contents must lie beside the queue before it may know of them."""
         return [s for s in self.submissions if s.message.blob]
 
-    def arguments(self, now: datetime) -> list[Argument]:
-        """What accept.lua is told of it, behind the time."""
+    def arguments(self, now: datetime, *, has_room: bool = False) -> list[Argument]:
+        """What accept.lua is told of it, behind the time. `has_room`: the queue's memory need not be saved."""
         at = to_ms(now)
         flat: list[Argument] = [at, self.key_hash]
         if self.first_use:
             flat += self.first_use.encode(), self.retention_ms or 1
         flat.append(len(self.submissions))
         for submission, meta in zip(self.submissions, self.metas, strict=True):
-            flat += _message_arguments(submission, meta, at)
+            flat += _message_arguments(submission, meta, submission.queued(has_room=has_room), at)
         return flat
 
     def record(self, *, confirmed: bool) -> tuple[Header, bytes]:
@@ -127,12 +126,12 @@ class Entry:
         )
 
 
-def _message_arguments(submission: Submission, meta: bytes, now: int) -> list[Argument]:
+def _message_arguments(submission: Submission, meta: bytes, content: bytes, now: int) -> list[Argument]:
     message = submission.message
     due = max(now, to_ms(message.scheduled_at)) if message.scheduled_at else now
     state = State.SCHEDULED if due > now else State.QUEUED
     deliveries = message.deliveries()
-    flat: list[Argument] = [message.id, meta, submission.queued, state, to_ms(message.created_at), len(deliveries)]
+    flat: list[Argument] = [message.id, meta, content, state, to_ms(message.created_at), len(deliveries)]
     for delivery in deliveries:
         flat += [delivery.lane, due, ",".join(map(str, delivery.recipients))]
     return flat

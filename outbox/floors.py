@@ -26,6 +26,7 @@ BELOW = Gauge("nightmail_below_floor", "1 when nothing is accepted because of a 
 
 _DISK_SECONDS = 0.25
 _MEMORY_SECONDS = 0.5
+_ROOM, _ROOM_SHARE = 256 * 1024 * 1024, 0.1  # octets, and share of what there is: with less in use, memory is plenty
 
 ReadDisk = Callable[[Path], os.statvfs_result]
 
@@ -58,8 +59,12 @@ class DiskFloor:
 def memory_share(info: Mapping[str, Any]) -> float:
     """How much of the memory that the queue may use for data is used (INFO memory); 0 where it has no limit."""
     most = int(info.get("maxmemory", 0))
-    counted = int(info.get("used_memory", 0)) - int(info.get("mem_not_counted_for_evict", 0))
-    return counted / most if most else 0.0
+    return memory_used(info) / most if most else 0.0
+
+
+def memory_used(info: Mapping[str, Any]) -> int:
+    """Octets that count against the limit."""
+    return int(info.get("used_memory", 0)) - int(info.get("mem_not_counted_for_evict", 0))
 
 
 class Floors:
@@ -76,6 +81,7 @@ class Floors:
         if settings.blobs and "://" not in settings.blobs:
             self._folders["large contents"] = Path(settings.blobs)
         self._lacking: dict[str, str] = {}
+        self._has_room = False
 
     @property
     def lacking(self) -> str:
@@ -86,6 +92,10 @@ class Floors:
         """Return if there is room; raises Full."""
         if self._lacking:
             raise Full(self.lacking)
+
+    def has_room(self) -> bool:
+        """Whether the queue holds so little that its memory need not be saved."""
+        return self._has_room
 
     async def run(self) -> None:
         """For ever."""
@@ -104,9 +114,11 @@ class Floors:
         """Ask the queue for its memory. One that does not answer is the breaker's affair, not a full one."""
         try:
             async with asyncio.timeout(self._timeout):
-                share = memory_share(await self._redis.info("memory"))
+                info = await self._redis.info("memory")
         except StoreError:
-            share = 0.0
+            info = {}
+        share = memory_share(info)
+        self._has_room = bool(info) and memory_used(info) < _ROOM and share < _ROOM_SHARE
         is_full = self._memory_share < 1 and share >= self._memory_share
         self._note("memory of the queue", f"{share:.0%} used" if is_full else "")
 

@@ -48,6 +48,7 @@ class Inlet:
         *,
         timeout: timedelta,
         pause: timedelta = timedelta(milliseconds=100),
+        has_room: Callable[[], bool] = lambda: False,
         now: Callable[[], datetime] = clock.now,
     ) -> None:
         self._outbox = outbox
@@ -55,6 +56,7 @@ class Inlet:
         self.redis = redis
         self._timeout = timeout.total_seconds()
         self._pause = pause.total_seconds()
+        self._has_room = has_room  # whether the queue's memory need not be saved
         self._now = now
         self._batcher: Batcher[Entry] = Batcher(self._append, weight=weight, heavy=CALL_WEIGHT)
         self._trial: asyncio.Task[None] | None = None
@@ -114,9 +116,9 @@ class Inlet:
         await end(self._trial)
 
     async def _append(self, entries: Sequence[Entry]) -> list[Any]:
-        now = self._now()
+        now, has_room = self._now(), self._has_room()
         try:
-            replies = await self._outbox.append([entry.arguments(now) for entry in entries])
+            replies = await self._outbox.append([entry.arguments(now, has_room=has_room) for entry in entries])
         except StoreError as failure:
             self._trip(failure)
             raise Unconfirmed from failure

@@ -9,11 +9,12 @@ from typing import overload
 from runtime.compression import compress, decompress, is_compressed
 
 _WORTH = 512  # octets: less of it saves less than it costs
+_WORTH_WITH_ROOM = 8192  # octets: of less, the time is worth more than the memory while there is plenty
 
 
-def packed(content: bytes) -> bytes:
-    """What the queue gets."""
-    if len(content) < _WORTH or is_compressed(content):
+def packed(content: bytes, *, has_room: bool = False) -> bytes:
+    """What the queue gets, and `has_room` for."""
+    if len(content) < (_WORTH_WITH_ROOM if has_room else _WORTH) or is_compressed(content):
         return unshrunk(content)
     small = compress(content)
     return small if len(small) < len(content) else content

@@ -43,7 +43,7 @@ class Restoring:
         message = submission.message
         moved = account.rescheduled[1] if account.rescheduled else None
         due_from = replace(message, scheduled_at=from_ms(moved)) if moved else message
-        flat: list[Argument] = [self.generation, to_ms(self.now), message.id, message.to_json(), submission.queued]
+        flat: list[Argument] = [self.generation, to_ms(self.now), message.id, message.to_json(), submission.queued()]
         flat += [to_ms(message.created_at), moved or "", int(account.complained)]
         flat += [account.reaction or "", len(message.deliveries())]
         for delivery in message.deliveries():

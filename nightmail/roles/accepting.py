@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 
 from outbox.accept import Acceptor
+from outbox.floors import Floors
 from outbox.inlet import Inlet
 from outbox.journal import own_journal
 from outbox.policy import Policy
@@ -39,9 +40,10 @@ async def accepting(settings: Settings, process: str) -> AsyncIterator[Parts]:
     sys.setswitchinterval(_SWITCH)
     redis = redis_async(settings, timeout=settings.redis_timeout.total_seconds())
     outbox = Outbox(redis, settings)
-    inlet = Inlet(outbox, redis, timeout=settings.redis_timeout)
+    floors = Floors(redis, settings)
+    inlet = Inlet(outbox, redis, timeout=settings.redis_timeout, has_room=floors.has_room)
     journal, _ = own_journal(settings.data_dir / "journal", process)
-    acceptor = Acceptor(inlet, journal, settings, secret=load_secret(settings))
+    acceptor = Acceptor(inlet, journal, settings, secret=load_secret(settings), floors=floors)
     policy = Policy(redis, settings)
     await policy.start()
     await acceptor.start()

@@ -4,7 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from outbox.floors import DiskFloor, memory_share
+from outbox.floors import DiskFloor, Floors, memory_share
+from runtime.settings import Settings
 
 
 def disk(*, free=50, free_inodes=50, inodes=100):
@@ -43,3 +44,44 @@ def test_what_a_disk_lacks(floor, found, lacking):
 def test_how_full_the_queue_is(info, share):
     """What counts is what the server holds against maxmemory."""
     assert memory_share(info) == share
+
+
+@pytest.mark.parametrize(
+    ("info", "has_room"),
+    [
+        ({"used_memory": 200_000_000, "maxmemory": 0}, True),
+        ({"used_memory": 300_000_000, "maxmemory": 0}, False),
+        ({"used_memory": 9_000_000, "maxmemory": 100_000_000}, True),
+        ({"used_memory": 11_000_000, "maxmemory": 100_000_000}, False),
+    ],
+)
+async def test_the_queue_has_room_while_it_holds_little(info, has_room):
+    """Little by itself, and of what it may hold."""
+    floors = Floors(Memory(info), Settings())
+    assert not floors.has_room(), "nobody has looked"
+    await floors.ask()
+    assert floors.has_room() is has_room
+
+
+async def test_a_queue_that_does_not_answer_has_no_room():
+    """What it holds is not known."""
+    memory = Memory({"used_memory": 1_000_000})
+    floors = Floors(memory, Settings())
+    await floors.ask()
+    memory.is_away = True
+    await floors.ask()
+    assert not floors.has_room()
+    assert not floors.lacking
+
+
+class Memory:
+    """A queue that tells of its memory."""
+
+    def __init__(self, info):
+        self._info = info
+        self.is_away = False
+
+    async def info(self, _):
+        if self.is_away:
+            raise ConnectionError("away")
+        return self._info

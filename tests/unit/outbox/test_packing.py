@@ -40,3 +40,11 @@ def test_what_lay_there_before_is_read():
     """An earlier version did not compress; and where there is nothing, there is nothing."""
     assert unpacked(b"From: a@b.c\r\n\r\n" + LINES) == b"From: a@b.c\r\n\r\n" + LINES
     assert unpacked(None) is None
+
+
+def test_small_texts_stay_while_there_is_room():
+    """Their time is worth more than memory that nobody needs. Large ones are worth it at any time."""
+    small = LINES[:4000]
+    assert packed(small, has_room=True) is small
+    assert len(packed(small)) < 1000
+    assert packed(LINES * 4, has_room=True) == packed(LINES * 4)
