@@ -83,16 +83,17 @@ class Entry:
         """The submissions whose contents must lie beside the queue before it may know of them."""
         return [s for s in self.submissions if s.message.blob]
 
-    def arguments(self, now: datetime, *, has_room: bool = False) -> list[Argument]:
-        """What accept.lua is told of it, behind the time. `has_room`: the queue's memory need not be saved."""
+    def arguments(self, now: datetime, *, has_room: bool = False) -> "Arguments":
+        """What accept.lua is told of it. `has_room`: the queue's memory need not be saved."""
         at = to_ms(now)
-        flat: list[Argument] = [at, self.key_hash]
+        words: list[Argument] = [self.key_hash]
         if self.first_use:
-            flat += self.first_use.encode(), self.retention_ms or 1
-        flat.append(len(self.submissions))
-        for submission, meta in zip(self.submissions, self.metas, strict=True):
-            flat += _message_arguments(submission, meta, submission.queued(has_room=has_room), at)
-        return flat
+            words += self.first_use.encode(), self.retention_ms or 1
+        words.append(len(self.submissions))
+        contents = [submission.queued(has_room=has_room) for submission in self.submissions]
+        for submission, meta, content in zip(self.submissions, self.metas, contents, strict=True):
+            words += _message_arguments(submission.message, meta, len(content), at)
+        return Arguments(at, words, contents)
 
     def record(self, *, confirmed: bool) -> tuple[Header, bytes]:
         """The journal record. `confirmed`: the queue has it, so it need not be put there again.
@@ -126,12 +127,20 @@ class Entry:
         )
 
 
-def _message_arguments(submission: Submission, meta: bytes, content: bytes, now: int) -> list[Argument]:
-    message = submission.message
+@frozen
+class Arguments:
+    """What accept.lua is told of an entry: the time, its words, and its contents, which go by themselves."""
+
+    at: int  # milliseconds since the epoch
+    words: list[Argument]
+    contents: list[bytes]
+
+
+def _message_arguments(message: Message, meta: bytes, size: int, now: int) -> list[Argument]:
     due = max(now, to_ms(message.scheduled_at)) if message.scheduled_at else now
     state = State.SCHEDULED if due > now else State.QUEUED
     deliveries = message.deliveries()
-    flat: list[Argument] = [message.id, meta, content, state, to_ms(message.created_at), len(deliveries)]
+    flat: list[Argument] = [message.id, meta, size, state, to_ms(message.created_at), len(deliveries)]
     for delivery in deliveries:
         flat += [delivery.lane, due, ",".join(map(str, delivery.recipients))]
     return flat

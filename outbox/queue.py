@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
+from itertools import chain
 from typing import Any
 
 import hiredis
@@ -16,6 +17,7 @@ from redis.asyncio import Redis
 
 from outbox import events
 from outbox.blobs import Blobs
+from outbox.entry import Arguments
 from outbox.errors import ObjectsUnavailable
 from outbox.generation import Memory
 from outbox.handover import Call, unpacked_call
@@ -106,17 +108,17 @@ class Outbox:
         newest, archived = await self._redis.mget(self._key("seq"), self._key("archived"))
         return int(newest or 0), int(archived or 0)
 
-    async def append(self, entries: Sequence[Sequence[Argument]]) -> list[Any]:
-        """Give accept.lua these entries (their arguments: outbox/entry.py) in one call; the replies in order.
+    async def append(self, entries: Sequence[Arguments]) -> list[Any]:
+        """Give accept.lua these entries in one call; the replies in order.
 
         The first one's time counts for all of them.
         What the queue refuses, it refuses for all of them: the ResponseError stands in place of each reply.
         """
-        settings, now = self._settings, entries[0][0]
+        settings, now = self._settings, entries[0].at
         arguments: list[Argument] = [self._lease_ms, settings.lane_connections, settings.claim_batch, self._skew_ms]
-        arguments += len(entries), now, bucket_of(int(now))
+        arguments += len(entries), now, bucket_of(now), b"".join(chain.from_iterable(e.contents for e in entries))
         for entry in entries:
-            arguments += entry[1:]
+            arguments += entry.words
         (replies,) = await self._scripts.pipeline([("accept", arguments)])
         return [replies] * len(entries) if isinstance(replies, Exception) else list(replies)
 

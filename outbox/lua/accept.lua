@@ -1,15 +1,19 @@
 -- Take what clients gave, each entry all or nothing. The first write is one that maxmemory refuses, so a full queue takes
 -- nothing at all.
 -- ARGV: lease (ms), most channels of a lane, most of a claim, the queue's clock less the caller's (ms), number of entries,
---       now, bucket, then for each entry: idempotency hash or '', behind a hash its value and its ttl (ms), number of messages, then for each message id, meta, content, state, created (ms), number of deliveries,
---       then for each delivery lane, due, recipients "0,1".
+--       now, bucket, all contents in one piece, then for each entry: idempotency hash or '', behind a hash its value and its
+--       ttl (ms), number of messages, then for each message id, meta, size of content, state, created (ms), number of
+--       deliveries, then for each delivery lane, due, recipients "0,1".
+-- Contents come in one piece because the server reads 16 KB of a call at a time and goes round once for each, with a flush
+-- to the disk if others write meanwhile; but an argument of 32 KB or more it reads to its end.
 -- Returns for each entry {'stored', new messages} or {'replayed', value of the key's first use}. A known id is left as it is.
 -- What entries have in common is written once, since most of what a call costs is the number of commands in it; next comes
 -- the number of words in a command, and of strings that are made.
 local argv = ARGV
 local now, bucket, events, message, content = argv[6], argv[7], key('events'), key('m', ''), key('c', '')
-local replies, uses, keeps, seen, at = {}, {}, {}, {}, 8
-local fresh, hashes, entries = {}, {}, {} -- of each message that may be new: its place in ARGV, its key, its entry
+local replies, uses, keeps, seen, at, read = {}, {}, {}, {}, 9, 0
+-- Of each message that may be new: its place in ARGV, its key, its entry, and what lies before its content.
+local fresh, hashes, entries, skipped = {}, {}, {}, {}
 
 for i = 1, tonumber(argv[5]) do
   local idem, first_use = argv[at], nil
@@ -28,8 +32,9 @@ for i = 1, tonumber(argv[5]) do
     if not first_use and not seen[id] then
       seen[id] = true
       local nth = #fresh + 1
-      fresh[nth], hashes[nth], entries[nth] = at, message .. id, replies[i]
+      fresh[nth], hashes[nth], entries[nth], skipped[nth] = at, message .. id, replies[i], read
     end
+    read = read + argv[at + 2]
     at = at + 6 + 3 * argv[at + 5]
   end
 end
@@ -66,7 +71,7 @@ if any_known then -- which is rare: something came again
     if redis.call('EXISTS', m) == 0 then unknown[#unknown + 1] = nth end
   end
   for to, nth in ipairs(unknown) do
-    fresh[to], hashes[to], entries[to] = fresh[nth], hashes[nth], entries[nth]
+    fresh[to], hashes[to], entries[to], skipped[to] = fresh[nth], hashes[nth], entries[nth], skipped[nth]
   end
   for to = #fresh, #unknown + 1, -1 do fresh[to] = nil end
 end
@@ -81,7 +86,8 @@ for nth, a in ipairs(fresh) do
   number = number + 1
   redis.call('XADD', events, number, 'e',
     '{"kind":"accepted","at":' .. created .. ',"id":"' .. id .. '","message":' .. meta .. '}')
-  contents[2 * nth - 1], contents[2 * nth] = content .. id, argv[a + 2]
+  contents[2 * nth - 1] = content .. id
+  contents[2 * nth] = string.sub(argv[8], skipped[nth] + 1, skipped[nth] + argv[a + 2])
   index[2 * nth - 1], index[2 * nth] = created, id
   fields[2], fields[4], fields[6], fields[8] = meta, n, n, number
   local used = 8

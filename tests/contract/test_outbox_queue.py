@@ -303,6 +303,20 @@ async def test_claim_knows_the_new_time(outbox):
     assert held.message.scheduled_at == moved
 
 
+async def test_each_message_has_its_own_content(outbox):
+    """Contents go to the queue in one piece; those of messages that are known already are passed over."""
+    known, *mails = (a_submission(f"{n}@one.test", content=b"Subject: %d\r\n\r\n" % n + b"x" * n) for n in range(5))
+    await put(outbox, known)
+    entries = [an_entry(mails[0], known, mails[1]), an_entry(known), an_entry(mails[2], mails[3], mails[2])]
+    assert await outbox.append([entry.arguments(NOON) for entry in entries]) == [
+        [b"stored", 2],
+        [b"stored", 0],
+        [b"stored", 2],
+    ]
+    held = {delivery.message.id: delivery.content for delivery in await claim(outbox)}
+    assert held == {mail.message.id: mail.content for mail in (known, *mails)}
+
+
 async def test_lane_has_so_many_channels(outbox):
     """No more connections than the setting says work on one lane; leaving makes room."""
     await put(outbox, *(a_submission(f"{n}@one.test") for n in range(9)))
