@@ -5,8 +5,10 @@ Every function gives one logical line without CR or LF; `fold` alone adds line e
 
 import re
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from email.charset import Charset
-from email.utils import encode_rfc2231, quote
+from email.utils import encode_rfc2231, format_datetime, quote
+from functools import lru_cache
 
 _LINE = 78  # RFC 5322 section 2.1.1: SHOULD
 _CHUNK = 39  # octets in one encoded word: 52 as base64 and 12 of frame stay within RFC 2047 section 2, name included
@@ -26,6 +28,17 @@ class Unrenderable(ValueError):
 def has_control(text: str) -> bool:
     """Whether `text` has a character that no header may carry: control, line separator, lone surrogate."""
     return _CONTROL.search(text) is not None
+
+
+def date_line(moment: datetime) -> bytes:
+    """The header Date (RFC 5322 section 3.3) with its line end, to the second, in UTC."""
+    return _date_line(int(moment.timestamp()))
+
+
+@lru_cache(maxsize=4)
+def _date_line(second: int) -> bytes:
+    """It costs more than the rest of a header, and serves all messages of its second."""
+    return f"Date: {format_datetime(datetime.fromtimestamp(second, UTC))}\r\n".encode()
 
 
 def _is_plain(text: str) -> bool:

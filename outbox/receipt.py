@@ -34,8 +34,7 @@ class Receipt:
         return self.claim.key
 
     def _header(self) -> Header:
-        claim = self.claim
-        attempt = self.attempt
+        claim, attempt = self.claim, self.attempt
         return {
             "kind": "receipt",
             "id": claim.message.id,

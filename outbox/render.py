@@ -9,12 +9,11 @@ Bcc is no field of a draft, so it cannot reach a copy.
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import format_datetime
+from datetime import datetime
 from functools import lru_cache
 from itertools import starmap
 
-from outbox.header_text import Unrenderable, encode_field, encode_text, fold, mailbox, parameter
+from outbox.header_text import Unrenderable, date_line, encode_field, encode_text, fold, mailbox, parameter
 from outbox.mime import Part, base64_body, multipart, text_body
 from outbox.plain_text import from_html
 from runtime.frozen import frozen
@@ -85,7 +84,7 @@ def render(draft: Draft, *, message_id: str, date: datetime) -> Rendered:
         *starmap(_header, own),
         _subject(draft.subject),
         _header("Message-ID", message_id),
-        _date(int(date.timestamp())),
+        date_line(date),
         *[_header(name, encode_field(name, value)) for name, value in draft.headers],
         _alike("MIME-Version", "1.0"),
         *starmap(_alike, body.headers),
@@ -119,11 +118,6 @@ _alike = lru_cache(maxsize=256)(_header)  # of what many mails have in common
 @lru_cache(maxsize=64)
 def _subject(text: str) -> bytes:
     return _header("Subject", encode_text(text))
-
-
-@lru_cache(maxsize=4)
-def _date(second: int) -> bytes:
-    return _header("Date", format_datetime(datetime.fromtimestamp(second, UTC)))
 
 
 def mailboxes_of(members: Iterable[Mailbox]) -> str:

@@ -8,10 +8,9 @@ is added: the client's network is nobody's business.
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from email.utils import format_datetime
-from functools import lru_cache
+from datetime import datetime
 
+from outbox.header_text import date_line
 from outbox.message import Message, Recipient
 from runtime.frozen import frozen
 from smtp.display import mailboxes, shown, unfolded
@@ -180,14 +179,8 @@ def _additions(draft: Draft, *, now: datetime, made_id: str) -> tuple[bytes, str
     if b"message-id" not in draft.values:
         header_id, added = made_id, f"Message-ID: {made_id}\r\n".encode()
     if b"date" not in draft.values:
-        added += _date_line(int(now.timestamp()))
+        added += date_line(now)
     return added, header_id
-
-
-@lru_cache(maxsize=1)
-def _date_line(second: int) -> bytes:
-    """It costs more than the rest of a header, and serves all messages of its second."""
-    return f"Date: {format_datetime(datetime.fromtimestamp(second, UTC))}\r\n".encode()
 
 
 def _content(draft: Draft, added: bytes) -> bytes:

@@ -169,8 +169,7 @@ class Drain:
         the call needs neither.
         """
         asked_at = time.monotonic()
-        is_free = self._free(asked_at) > 0 and not self._outbox.is_lost
-        call = await self._listener.hear(LOOK, is_free=is_free)
+        call = await self._listener.hear(LOOK, is_free=self._is_free(asked_at))
         if call.claims:
             channel = self._open(call.lane, call.channel)
             channel.give(call.claims, asked_at=asked_at)
@@ -185,7 +184,11 @@ class Drain:
         """Whether the lane may have its first channel: `_assign` would come to the same, a round trip later."""
         now = time.monotonic()
         mine = any(channel.lane == lane and channel.claiming for channel in self._channels)
-        return self._free(now) > 0 and not self._outbox.is_lost and not mine and self._pauses.over(lane, now=now)
+        return self._is_free(now) and not mine and self._pauses.over(lane, now=now)
+
+    def _is_free(self, now: float) -> bool:
+        """Whether some lane may have a channel more."""
+        return self._free(now) > 0 and not self._outbox.is_lost
 
     def _free(self, now: float) -> int:
         """How many channels may be opened. Beside those that hang at a silent next hop there may be as many again."""

@@ -42,18 +42,17 @@ class Envelope:
 
     def mail(self, features: Mapping[str, str]) -> bytes:
         """The MAIL command for a server that offers `features`. Raises Smtputf8Missing, TooLarge."""
-        reverse_path, recipients, content, smtputf8 = self.reverse_path, self.recipients, self.content, self.smtputf8
-        words = [f"MAIL FROM:<{reverse_path}>"]
+        words = [f"MAIL FROM:<{self.reverse_path}>"]
         if "SIZE" in features:
             limit = features["SIZE"]
-            if limit.isdigit() and 0 < int(limit) < len(content):  # RFC 1870 section 4: 0 is no limit
-                raise TooLarge(f"{len(content)} octets, and the next hop takes {limit}")
-            words.append(f"SIZE={len(content)}")
+            if limit.isdigit() and 0 < int(limit) < len(self.content):  # RFC 1870 section 4: 0 is no limit
+                raise TooLarge(f"{len(self.content)} octets, and the next hop takes {limit}")
+            words.append(f"SIZE={len(self.content)}")
         # Without 8BITMIME, eight bits are sent as they are: re-encoding would break signatures, and every server that
         # is alive takes them (as Exim does; RFC 6152 section 3 would have us convert or bounce).
-        if "8BITMIME" in features and not content.isascii():
+        if "8BITMIME" in features and not self.content.isascii():
             words.append("BODY=8BITMIME")
-        if smtputf8 or not all(map(str.isascii, (reverse_path, *recipients))):
+        if self.smtputf8 or not all(map(str.isascii, (self.reverse_path, *self.recipients))):
             if "SMTPUTF8" not in features:
                 raise Smtputf8Missing("the message needs SMTPUTF8, which the next hop does not offer")
             words.append("SMTPUTF8")

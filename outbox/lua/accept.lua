@@ -10,12 +10,13 @@
 -- What entries have in common is written once, since most of what a call costs is the number of commands in it; next comes
 -- the number of words in a command, and of strings that are made.
 local argv = ARGV
-local now, bucket, events, message, content = argv[6], argv[7], key('events'), key('m', ''), key('c', '')
+local lease, most, limit, ahead, calls, now, bucket, octets = unpack(argv, 1, 8)
+local events, message, content = key('events'), key('m', ''), key('c', '')
 local replies, uses, keeps, seen, at, read = {}, {}, {}, {}, 9, 0
 -- Of each message that may be new: its place in ARGV, its key, its entry, and what lies before its content.
 local fresh, hashes, entries, skipped = {}, {}, {}, {}
 
-for i = 1, tonumber(argv[5]) do
+for i = 1, tonumber(calls) do
   local idem, first_use = argv[at], nil
   if idem ~= '' then
     first_use = uses[idem] or redis.call('GET', key('idem', idem))
@@ -42,20 +43,20 @@ end
 local function give(lane, channel, clock) -- claim it for a channel that waits for work
   redis.call('ZREM', key('idle'), channel)
   local words = { lane }
-  for _, claim in ipairs(take(lane, channel, tonumber(argv[3]), now, tonumber(argv[1]), tonumber(argv[2]), clock)) do
+  for _, claim in ipairs(take(lane, channel, tonumber(limit), now, tonumber(lease), tonumber(most), clock)) do
     words[#words + 1] = #claim
     for _, word in ipairs(claim) do words[#words + 1] = word end
   end
   for i, word in ipairs(words) do words[i] = #tostring(word) .. ':' .. word end
   redis.call('LPUSH', key('given', channel), table.concat(words))
-  redis.call('PEXPIRE', key('given', channel), argv[1])
+  redis.call('PEXPIRE', key('given', channel), lease)
 end
 
 -- A channel that is at the lane claims until it finds nothing, so nobody need be called for it. One that has not claimed for
 -- a while may have died at its place. Where nobody is and nothing waited, a channel without work is given it at once.
 local function call(lane, new)
-  local channels, clock = key('chan', lane), now + argv[4]
-  if redis.call('ZCOUNT', channels, clock + argv[1] - 1000, '+inf') > 0 then return end
+  local channels, clock = key('chan', lane), now + ahead
+  if redis.call('ZCOUNT', channels, clock + lease - 1000, '+inf') > 0 then return end
   local idle = redis.call('ZCOUNT', channels, clock, '+inf') == 0 and redis.call('ZCARD', key('lane', lane)) == new
     and redis.call('ZRANGEBYSCORE', key('idle'), clock, '+inf', 'LIMIT', 0, 1)[1]
   if idle then give(lane, idle, clock) else wake(lane) end
@@ -87,7 +88,7 @@ for nth, a in ipairs(fresh) do
   redis.call('XADD', events, number, 'e',
     '{"kind":"accepted","at":' .. created .. ',"id":"' .. id .. '","message":' .. meta .. '}')
   contents[2 * nth - 1] = content .. id
-  contents[2 * nth] = string.sub(argv[8], skipped[nth] + 1, skipped[nth] + argv[a + 2])
+  contents[2 * nth] = string.sub(octets, skipped[nth] + 1, skipped[nth] + argv[a + 2])
   index[2 * nth - 1], index[2 * nth] = created, id
   fields[2], fields[4], fields[6], fields[8] = meta, n, n, number
   local used = 8

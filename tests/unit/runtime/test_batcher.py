@@ -8,6 +8,18 @@ from runtime.batcher import Batcher
 from tests.fixtures.waiting import until
 
 
+def answering_late():
+    """A flush that answers once it may, what it was given, and the event that lets it."""
+    flushed, end = [], asyncio.Event()
+
+    async def flush(items):
+        flushed.append(items)
+        await end.wait()
+        return items
+
+    return flush, flushed, end
+
+
 async def test_one_turn_is_one_flush():
     """A hundred calls of one turn go out in batches of the largest size."""
     sizes = []
@@ -23,13 +35,7 @@ async def test_one_turn_is_one_flush():
 
 async def test_a_lone_call_leaves_in_the_next_turn_and_under_load_one_more_is_joined():
     """Where nothing is under way nobody waits for company; where something is, the batch is larger."""
-    flushed, end = [], asyncio.Event()
-
-    async def flush(items):
-        flushed.append(items)
-        await end.wait()
-        return items
-
+    flush, flushed, end = answering_late()
     batcher = Batcher(flush, lanes=2)
     replies = [batcher.submit(1)]
     await asyncio.sleep(0)
@@ -45,13 +51,7 @@ async def test_a_lone_call_leaves_in_the_next_turn_and_under_load_one_more_is_jo
 
 async def test_what_a_full_batch_leaves_goes_by_another_lane():
     """It does not wait for the reply to the first."""
-    flushed, end = [], asyncio.Event()
-
-    async def flush(items):
-        flushed.append(items)
-        await end.wait()
-        return items
-
+    flush, flushed, end = answering_late()
     batcher = Batcher(flush, lanes=2, most=2)
     replies = [batcher.submit(n) for n in range(3)]
     await until(lambda: flushed == [[0, 1], [2]])
