@@ -1,13 +1,15 @@
 """Moves closed events with the contents of their messages out of the queue into the archive: a chore, no database.
 
 Nothing leaves the queue before the store gave back what was written: the stream is trimmed, and contents and ended
-messages go, only behind that.
+messages go, only behind that. While the queue's memory is plenty nothing goes in the first half minute: what is busy
+now, with mail or with a database that is away, has that time for it.
 """
 
 import sys
 from contextlib import closing, suppress
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 
 from redis import Redis
 from redis.exceptions import LockError
@@ -16,6 +18,7 @@ from outbox.archive import Archive, Segment
 from outbox.blobs import Blobs
 from outbox.errors import BlobLost, ObjectsUnavailable
 from outbox.events import Event
+from outbox.floors import has_room
 from outbox.generation import Memory
 from outbox.message import Message
 from outbox.retire import compact
@@ -64,8 +67,10 @@ class _Archiving:
     def run(self, now: datetime) -> int:
         """One segment; how many events are in it."""
         archived = self._vouch(self._tail.archived())
+        if not self._is_time(archived, now):
+            return 0
         events = self._tail.run(archived, min(_SEGMENT_EVENTS, self._needless(now) - archived))
-        if not events or not _is_due(events, now):
+        if not (_is_old(events, now) or _is_much(events)):
             return 0
         if not events[0].follows(archived):
             log.error("archive.gap", expected=archived + 1, found=events[0].number)
@@ -73,6 +78,11 @@ class _Archiving:
         log.info("archive.segment_closed", segment=segment.name, events=len(events))
         self._give_back(segment.last)
         return len(events)
+
+    def _is_time(self, archived: int, now: datetime) -> bool:
+        """Whether the memory that lies behind the archive is wanted, or has been used for long enough."""
+        info: Any = self._redis.info("memory")
+        return not has_room(info) or _is_old(self._tail.events(archived, 1), now)
 
     def _needless(self, now: datetime) -> int:
         """The last event that a recorder in step has: it soon reads the next ones, at less cost from the queue."""
@@ -115,8 +125,11 @@ def _blob(blobs: Blobs, message: Message) -> bytes | None:
         return None
 
 
-def _is_due(events: list[Event], now: datetime) -> bool:
-    """Whether they are enough for a segment, heavy enough, or old enough."""
-    if len(events) >= _SEGMENT_EVENTS or now - from_ms(events[0].fields["at"]) >= _LONGEST_OPEN:
-        return True
-    return sum(map(weight_of, events)) >= _SEGMENT_BYTES
+def _is_old(events: list[Event], now: datetime) -> bool:
+    """Whether the first has been open for as long as one may be."""
+    return bool(events) and now - from_ms(events[0].fields["at"]) >= _LONGEST_OPEN
+
+
+def _is_much(events: list[Event]) -> bool:
+    """Whether they are enough for a segment, or heavy enough."""
+    return len(events) >= _SEGMENT_EVENTS or sum(map(weight_of, events)) >= _SEGMENT_BYTES

@@ -178,18 +178,6 @@ async def test_a_damaged_segment_is_named(archived, tail):
     assert archive.read(0, 10) == []
 
 
-async def test_heavy_contents_do_not_wait(settings, tail):
-    """Contents lie in memory until they are archived, so megabytes of them are archived at once."""
-    redis = redis_async(settings, timeout=5)
-    outbox = Outbox(redis, settings)
-    await outbox.append([an_entry(a_submission(content=b"x" * 3_000_000)).arguments(NOON)])
-    assert archive_once(tail, settings, now=NOON) == 0
-    for _ in range(3):
-        await outbox.append([an_entry(a_submission(content=b"x" * 3_000_000)).arguments(NOON)])
-    assert archive_once(tail, settings, now=NOON) == 4
-    await redis.aclose()
-
-
 async def test_old_segments_go_once_they_are_recorded(settings, tail):
     """Older than the retention and in the history: deleted from the oldest on. The newest always stays."""
     folder = settings.data_dir / "archive"

@@ -31,12 +31,35 @@ async def test_events_come_in_order_with_contents(tail, settings):
     assert contents == {m.message.id: m.content for m in mails}
 
 
-async def test_archive_waits_for_age_or_number(tail, settings):
-    """A few young events stay in the stream; older ones are archived."""
+@pytest.fixture
+def little_room(tail):
+    """Call it, and half of the memory that the queue may use is used."""
+    yield lambda: tail.config_set("maxmemory", 2 * tail.info("memory")["used_memory"])
+    tail.config_set("maxmemory", 0)
+
+
+async def test_archive_waits_for_age(tail, settings):
+    """Young events stay in the stream; older ones are archived."""
     await deliver(settings, 2)
-    assert archive_once(tail, settings, now=NOON) == 0
-    assert archive_once(tail, settings, now=MUCH_LATER) == 4
+    assert archive_once(tail, settings, now=NOON + timedelta(seconds=29)) == 0
+    assert archive_once(tail, settings, now=NOON + timedelta(seconds=30)) == 4
     assert archive_once(tail, settings, now=MUCH_LATER) == 0
+
+
+async def test_archive_takes_much_at_once_where_memory_is_wanted(tail, settings, little_room):
+    """A full segment need not be old then; a few events are never worth one."""
+    await deliver(settings, 2)
+    little_room()
+    assert archive_once(tail, settings, now=NOON) == 0
+    await deliver(settings, 8, weight=1_100_000)
+    little_room()
+    assert archive_once(tail, settings, now=NOON) == 20
+
+
+async def test_archive_waits_with_much_while_there_is_room(tail, settings):
+    """Whoever is busy with mail goes first."""
+    await deliver(settings, 8, weight=1_100_000)
+    assert archive_once(tail, settings, now=NOON) == 0
 
 
 async def test_archive_leaves_to_a_recorder_in_step_what_it_reads_next(tail, settings):
