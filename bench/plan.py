@@ -17,11 +17,6 @@ class Plan:
     settings: tuple[tuple[str, str], ...] = ()  # of our stack, beyond its defaults: `--set workers=2`
 
     @property
-    def few_rounds(self) -> int:
-        """For rows that need no Postfix, and whose ratios lie far from their bounds or cost minutes."""
-        return min(self.rounds, 3)
-
-    @property
     def of_stack(self) -> dict[str, str]:
         """Settings as the stack takes them."""
         return dict(self.settings)

@@ -15,7 +15,7 @@ def measure(plan: Plan, tell: Tell) -> list[Figure]:
     down: list[float] = []
     with running(plan) as (stack, sink):
         probes.warm(stack, sink)
-        for number in range(plan.few_rounds):
+        for number in range(plan.rounds):
             for mode, rates in (("up", up), ("down", down)):
                 stack.switch_database(mode)
                 rates.append(probes.submit(stack, sink, plan.mails)[1])

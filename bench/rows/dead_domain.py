@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench import probes
-from bench.figures import Figure, at_most, quantile, told
+from bench.figures import Figure, at_most, quantile, ratios, told
 from bench.filling import fill, put_one
 from bench.plan import Plan, Tell
 from bench.sink import Sink
@@ -28,7 +28,7 @@ ROWS = {"dead-domain": "delay of other lanes' mail behind 200,000 mails for one 
 
 _PORT = 25
 _SIZE = 400  # octets of a mail that waits
-_PROBES = 150  # mails whose delay is taken
+_PROBES = 100  # mails of a round, whose delay is taken
 _BETWEEN = 0.04  # seconds between two of them
 _SETTLE = 3.0  # seconds of trying the dead domain before delays count
 
@@ -47,23 +47,27 @@ def measure(plan: Plan, tell: Tell) -> list[Figure]:
     ):
         sink.is_exact = True
         probes.in_loop(_delays(stack, sink, living, 20))  # warm
-        without = probes.in_loop(_delays(stack, sink, living, _PROBES))
+        without = [probes.in_loop(_delays(stack, sink, living, _PROBES)) for _ in range(plan.rounds)]
         began = time.perf_counter()
         fill(stack.settings(), plan.dead, domains=(f"[{dead}]",), size=_SIZE)
         probes.calm(stack)
         tell(f"{plan.dead:,} mails for the dead domain, put in and recorded in {time.perf_counter() - began:.0f} s")
         time.sleep(_SETTLE)
-        behind = probes.in_loop(_delays(stack, sink, living, _PROBES))
+        behind = [probes.in_loop(_delays(stack, sink, living, _PROBES)) for _ in range(plan.rounds)]
         waiting = stack.get("/backlog")["depth"]
     return [
-        at_most(_ROW, "delay p95, behind them to without", 2, [quantile(behind, 0.95) / quantile(without, 0.95)]),
+        at_most(_ROW, "delay p95, behind them to without", 2, ratios(_each(behind, 0.95), _each(without, 0.95))),
         *(
-            told(_ROW, f"delay {word}, {when}", [quantile(delays, share)], unit="ms", digits=1)
+            told(_ROW, f"delay {word}, {when}", _each(rounds, share), unit="ms", digits=1)
             for share, word in ((0.5, "p50"), (0.95, "p95"))
-            for when, delays in (("without", without), ("behind", behind))
+            for when, rounds in (("without", without), ("behind", behind))
         ),
         told(_ROW, "mails waiting meanwhile", [waiting], unit="mails"),
     ]
+
+
+def _each(rounds: list[list[float]], share: float) -> list[float]:
+    return [quantile(delays, share) for delays in rounds]
 
 
 async def _delays(stack: Nightmail, sink: Sink, host: str, mails: int) -> list[float]:

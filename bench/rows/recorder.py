@@ -37,7 +37,7 @@ def measure(plan: Plan, tell: Tell) -> list[Figure]:
     fill(log, _MAILS)
     collect_seldom()  # as the recorder's process does
     rates: dict[str, list[float]] = {}
-    for number in range(plan.few_rounds):
+    for number in range(plan.rounds):
         with servers() as urls:
             for name, url in urls.items():
                 rates.setdefault(name, []).append(catch_up(url, log))

@@ -36,7 +36,7 @@ def measure(plan: Plan, tell: Tell) -> list[Figure]:
     """By turns."""
     ours: list[float] = []
     theirs: list[float] = []
-    for number in range(plan.few_rounds):
+    for number in range(plan.rounds):
         with tempfile.TemporaryDirectory() as folder, Sink() as sink, ValkeyServer(Path(folder) / "valkey") as valkey:
             theirs.append(_by_jobs(valkey, sink))
         with running(plan) as (stack, sink):

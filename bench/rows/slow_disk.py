@@ -30,7 +30,7 @@ def measure(plan: Plan, tell: Tell) -> list[Figure]:
         return []
     quick: list[float] = []
     slow: list[float] = []
-    for number in range(plan.few_rounds):
+    for number in range(plan.rounds):
         for delay, rates in ((0, quick), (_DELAY, slow)):
             rates.append(_accepted(strace, delay, plan))
         tell(f"round {number + 1}: {quick[-1]:,.0f}/s, slowed {slow[-1]:,.0f}/s")
