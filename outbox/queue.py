@@ -40,6 +40,7 @@ log = get(__name__)
 FLOW_BUCKET_MS = 5_000  # in and out flow is counted in buckets of this length, kept for three minutes
 _REAP_LIMIT = 500
 _NO_PAST = (0, b"0", b"", b"")  # what claim.lua leaves out of a first claim
+_FIRST = (0,)  # the recipients of nearly all deliveries
 _SAME_MS = 1000  # clocks that differ by less count as one
 _IDLE_MS = 1000  # a channel counts as waiting for so much longer than its wait: it may be about to wait again
 
@@ -143,7 +144,8 @@ class Outbox:
 
     async def settle_all(self, receipts: Sequence[Receipt], *, worker: str) -> list[bool]:
         """The same for attempts that ended, in one call: what costs the queue its time is the number of commands."""
-        arguments: list[Argument] = [len(receipts)]
+        bucket = bucket_of(receipts[-1].header["ended_at"])  # what is settled together ended within moments
+        arguments: list[Argument] = [len(receipts), bucket]
         for receipt in receipts:
             arguments += _settlement(receipt, worker)
         return [bool(reply) for reply in await self._scripts.call("settle", *arguments)]
@@ -293,7 +295,7 @@ def _settlement(receipt: Receipt, worker: str) -> list[Argument]:
     claim, attempt, told = receipt.claim, receipt.attempt, receipt.header
     now, again_at, error = told["ended_at"], told["next_attempt_at"], ""
     event = events.attempted(receipt, worker=worker)
-    arguments: list[Argument] = [claim.delivery_id, claim.token, now, bucket_of(now), event, len(told["outcomes"])]
+    arguments: list[Argument] = [claim.delivery_id, claim.token, now, event, len(told["outcomes"])]
     for outcome in attempt.outcomes:
         arguments += outcome.recipient, outcome.state, outcome_json(outcome)
         if outcome.state is State.DEFERRED:
@@ -323,15 +325,15 @@ def _claim(lane: str, row: list[Any]) -> Claim:
     attempts, duplicate, rescheduled, suppressed = past or _NO_PAST
     message = Message.from_json(meta)
     return Claim(
-        message=replace(message, scheduled_at=from_ms(rescheduled)) if rescheduled else message,
-        content=unpacked(content),
-        index=int(did.rpartition(b"/")[2]),
-        lane=lane,
-        recipients=tuple(map(int, to.split(b","))),
-        attempts=int(attempts),
-        token=int(token),
-        possible_duplicate=duplicate == b"1",
-        suppressed=_suppressed(suppressed) if suppressed else (),
+        replace(message, scheduled_at=from_ms(rescheduled)) if rescheduled else message,
+        unpacked(content),
+        int(did.rpartition(b"/")[2]),
+        lane,
+        _FIRST if to == b"0" else tuple(map(int, to.split(b","))),
+        int(attempts),
+        int(token),
+        duplicate == b"1",
+        _suppressed(suppressed) if suppressed else (),
     )
 
 
