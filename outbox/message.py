@@ -161,7 +161,7 @@ class Attempt:
     outcomes: tuple[Outcome, ...]
     peer: str = ""  # host[address]:port of the next hop, as in a Postfix relay= log
     tls: str = ""  # protocol and cipher, empty for plaintext
-    steps: tuple[tuple[str, float], ...] = ()  # (step, milliseconds): dns, connect, tls, mail, rcpt, data, dot
+    steps: tuple[tuple[str, float], ...] = ()  # (step, milliseconds waited): dns, connect, tls, mail, rcpt, data, dot
     complained: tuple[int, ...] = ()  # recipients that called it spam: the simulator's, right behind a delivery
     in_doubt: bool = False  # the final dot was sent and no reply came: the next hop may have it
     suppress: tuple[tuple[int, str], ...] = ()  # (recipient, why) whose address gets no mail from now on

@@ -156,15 +156,22 @@ class Client:
         await self._announced(progress)
 
     async def _announced(self, progress: _Progress) -> None:
-        """The replies to a group that was sent in one write (RFC 2920 section 3.1), in turn."""
+        """The replies to a group that was sent in one write (RFC 2920 section 3.1), in turn.
+
+        Where all came with the reply to the dot before them, there is no time of theirs to tell.
+        """
         take, timeouts = self._wire.take, self._timeouts  # mostly all are there: a coroutine for each would cost more
+        is_timed = not self._wire.has(len(progress.asked) + 2)
         progress.mail = _final(take() or await self._reply(progress, timeouts.mail))
-        progress.lap("mail")
+        if is_timed:
+            progress.lap("mail")
         for index in progress.asked:
             progress.answered(index, _final(take() or await self._reply(progress, timeouts.rcpt)))
-        progress.lap("rcpt")
+        if is_timed:
+            progress.lap("rcpt")
         progress.data = take() or await self._reply(progress, timeouts.data)
-        progress.lap("data")
+        if is_timed:
+            progress.lap("data")
 
     async def _announce_stepwise(self, mail: bytes, progress: _Progress) -> None:
         """The same, each command after the reply to the one before."""
