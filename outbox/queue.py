@@ -152,7 +152,7 @@ class Outbox:
 
     async def settle_all(self, receipts: Sequence[Receipt], *, worker: str) -> list[bool]:
         """The same for attempts that ended, in one call: what costs the queue its time is the number of commands."""
-        bucket = bucket_of(receipts[-1].header["ended_at"])  # what is settled together ended within moments
+        bucket = bucket_of(receipts[-1].header["ended_at"])  # mostly that of all
         arguments: list[Argument] = [len(receipts), bucket]
         for receipt in receipts:
             arguments += _settlement(receipt, worker)

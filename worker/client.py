@@ -40,12 +40,16 @@ class _Progress(Transaction):
     """A transaction under way: its record so far, and a stopwatch."""
 
     def __init__(self, envelope: Envelope, timeouts: Timeouts) -> None:
-        super().__init__([UNWRITABLE] * len(envelope.recipients))
+        super().__init__([])
         self.envelope = envelope
-        self.asked = {index: path for index, path in enumerate(envelope.recipients) if writable(path)}
+        self.asked: dict[int, str] = {}
         self.accepted = 0  # of those asked
-        for index in self.asked:
-            self.rcpts[index] = None
+        for index, path in enumerate(envelope.recipients):
+            if writable(path):
+                self.asked[index] = path
+                self.rcpts.append(None)
+            else:
+                self.rcpts.append(UNWRITABLE)
         self._timeouts = timeouts
         self._mark = self._end = 0.0
 
