@@ -66,7 +66,10 @@ def attempted(receipt: Receipt, *, worker: str) -> bytes:
         "possible_duplicate": told["possible_duplicate"],
         "in_doubt": told["in_doubt"],
         "next_attempt_at": told["next_attempt_at"],
-        "outcomes": receipt.attempt.outcomes,
+        "outcomes": [  # orjson takes twice as long for the objects that these words are read from
+            {"recipient": recipient, "state": state, "code": code, "status": status, "text": text}
+            for recipient, state, code, status, text in told["outcomes"]
+        ],
     }
     return orjson.dumps(event)
 

@@ -5,7 +5,6 @@ The content (RFC 5322 octets) travels beside the message, never inside it: it is
 
 from dataclasses import MISSING, dataclass, field, fields
 from datetime import datetime
-from itertools import starmap
 from operator import itemgetter
 from typing import Any, Literal, Self
 
@@ -105,11 +104,18 @@ class Message:
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Self:
         """The inverse of `to_dict`; fields of a newer version are left aside."""
-        known = {**_DEFAULTS, **fields}
-        known["created_at"] = from_ms(fields["created_at"])
-        known["scheduled_at"] = from_ms(known["scheduled_at"]) if known["scheduled_at"] else None
-        known["recipients"] = tuple(starmap(Recipient, fields["recipients"]))
-        known["tags"] = tuple(map(tuple, known["tags"]))
+        try:
+            return cls._read({**fields})
+        except KeyError:  # an older version has fewer
+            return cls._read({**_DEFAULTS, **fields})
+
+    @classmethod
+    def _read(cls, known: dict[str, Any]) -> Self:
+        known["created_at"] = from_ms(known["created_at"])
+        if known["scheduled_at"]:
+            known["scheduled_at"] = from_ms(known["scheduled_at"])
+        known["recipients"] = tuple([Recipient(address, kind) for address, kind in known["recipients"]])
+        known["tags"] = tuple([tuple(tag) for tag in known["tags"]])
         for name in ("to", "cc", "bcc", "reply_to"):
             known[name] = tuple(known[name])
         return cls(*_in_order(known))  # by name, Python would compare each of these names with each of its own
@@ -155,7 +161,7 @@ class Attempt:
     outcomes: tuple[Outcome, ...]
     peer: str = ""  # host[address]:port of the next hop, as in a Postfix relay= log
     tls: str = ""  # protocol and cipher, empty for plaintext
-    steps: tuple[tuple[str, float], ...] = ()  # (step, milliseconds): dns, connect, tls, mail, rcpt, data, dot
+    steps: tuple[tuple[str, float], ...] = ()  # (step, milliseconds waited): dns, connect, tls, mail, rcpt, data, dot
     complained: tuple[int, ...] = ()  # recipients that called it spam: the simulator's, right behind a delivery
     in_doubt: bool = False  # the final dot was sent and no reply came: the next hop may have it
     suppress: tuple[tuple[int, str], ...] = ()  # (recipient, why) whose address gets no mail from now on

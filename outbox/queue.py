@@ -40,6 +40,7 @@ log = get(__name__)
 FLOW_BUCKET_MS = 5_000  # in and out flow is counted in buckets of this length, kept for three minutes
 _REAP_LIMIT = 500
 _NO_PAST = (0, b"0", b"", b"")  # what claim.lua leaves out of a first claim
+_FIRST = (0,)  # the recipients of nearly all deliveries
 _SAME_MS = 1000  # clocks that differ by less count as one
 _IDLE_MS = 1000  # a channel counts as waiting for so much longer than its wait: it may be about to wait again
 
@@ -129,10 +130,18 @@ class Outbox:
             raise reply
 
     async def claim(self, lane: str, *, channel: str, limit: int, now: datetime) -> list[Claim]:
-        """Up to `limit` due deliveries of the lane, leased to `channel`; none when the lane has all its channels."""
+        """Up to `limit` due deliveries of the lane, leased to `channel`; none when the lane has all its channels.
+
+        One whose content is gone, since the queue lost its memory meanwhile, is left to its lease.
+        """
         most, by_the_queue = self._settings.lane_connections, self._by_the_queue(now)
         rows = await self._scripts.call("claim", lane, channel, limit, to_ms(now), self._lease_ms, most, by_the_queue)
-        return [_claim(lane, row) for row in rows]
+        if not rows:
+            return []
+        keys = [self._key("c", row[0].decode().rpartition("/")[0]) for row in rows]
+        (contents,) = await _ask(self._lines, ("MGET", *keys))
+        claims = [_claim(lane, row, content) for row, content in zip(rows, contents, strict=True)]
+        return [claim for claim, content in zip(claims, contents, strict=True) if _is_whole(claim, content)]
 
     async def settle(
         self, claim: Claim, attempt: Attempt, *, worker: str, now: datetime, next_attempt_at: datetime | None
@@ -143,7 +152,8 @@ class Outbox:
 
     async def settle_all(self, receipts: Sequence[Receipt], *, worker: str) -> list[bool]:
         """The same for attempts that ended, in one call: what costs the queue its time is the number of commands."""
-        arguments: list[Argument] = [len(receipts)]
+        bucket = bucket_of(receipts[-1].header["ended_at"])  # mostly that of all
+        arguments: list[Argument] = [len(receipts), bucket]
         for receipt in receipts:
             arguments += _settlement(receipt, worker)
         return [bool(reply) for reply in await self._scripts.call("settle", *arguments)]
@@ -216,7 +226,7 @@ class Outbox:
         if told[0].decode() != given:
             return Call(told[1].decode())
         lane, rows = unpacked_call(told[1])
-        return Call(lane, channel, [_claim(lane, row) for row in rows])
+        return Call(lane, channel, [_claim(lane, row, row[4]) for row in rows])
 
     async def cancel(self, message_id: str, *, now: datetime) -> Cancel:
         """Cancel the whole message unless some of it is being sent or has ended."""
@@ -293,7 +303,7 @@ def _settlement(receipt: Receipt, worker: str) -> list[Argument]:
     claim, attempt, told = receipt.claim, receipt.attempt, receipt.header
     now, again_at, error = told["ended_at"], told["next_attempt_at"], ""
     event = events.attempted(receipt, worker=worker)
-    arguments: list[Argument] = [claim.delivery_id, claim.token, now, bucket_of(now), event, len(told["outcomes"])]
+    arguments: list[Argument] = [claim.delivery_id, claim.token, now, event, len(told["outcomes"])]
     for outcome in attempt.outcomes:
         arguments += outcome.recipient, outcome.state, outcome_json(outcome)
         if outcome.state is State.DEFERRED:
@@ -318,21 +328,28 @@ def _tokens(claims: Sequence[Claim]) -> list[Argument]:
     return [part for claim in claims for part in (claim.delivery_id, claim.token)]
 
 
-def _claim(lane: str, row: list[Any]) -> Claim:
-    did, token, to, meta, content, *past = row
+def _claim(lane: str, row: list[Any], content: bytes | None) -> Claim:
+    did, token, to, meta, _, *past = row
     attempts, duplicate, rescheduled, suppressed = past or _NO_PAST
     message = Message.from_json(meta)
     return Claim(
-        message=replace(message, scheduled_at=from_ms(rescheduled)) if rescheduled else message,
-        content=unpacked(content),
-        index=int(did.rpartition(b"/")[2]),
-        lane=lane,
-        recipients=tuple(map(int, to.split(b","))),
-        attempts=int(attempts),
-        token=int(token),
-        possible_duplicate=duplicate == b"1",
-        suppressed=_suppressed(suppressed) if suppressed else (),
+        replace(message, scheduled_at=from_ms(rescheduled)) if rescheduled else message,
+        unpacked(content or b""),
+        int(did.rpartition(b"/")[2]),
+        lane,
+        _FIRST if to == b"0" else tuple(map(int, to.split(b","))),
+        int(attempts),
+        int(token),
+        duplicate == b"1",
+        _suppressed(suppressed) if suppressed else (),
     )
+
+
+def _is_whole(claim: Claim, content: bytes | None) -> bool:
+    if content is not None or claim.message.blob:
+        return True
+    log.error("claim.content_missing", id=claim.message.id, delivery=claim.delivery_id)
+    return False
 
 
 def _suppressed(told: bytes) -> tuple[tuple[int, str], ...]:

@@ -2,6 +2,7 @@
 
 import time
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 
 def now() -> datetime:
@@ -17,6 +18,7 @@ def to_ms(instant: datetime) -> int:
     return round(instant.timestamp() * 1000)
 
 
+@lru_cache(maxsize=64)  # what a millisecond under load asks for is one instant, and making it costs ten calls
 def from_ms(ms: float | str | bytes) -> datetime:
     """The aware UTC instant of `ms` milliseconds since the epoch."""
     return datetime.fromtimestamp(float(ms) / 1000, UTC)

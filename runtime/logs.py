@@ -90,7 +90,7 @@ class _Facts:
     def __init__(self) -> None:
         self._stream: BinaryIO | None = None  # None: logs are not set up
         self._is_wanted = True
-        self._bound: dict[str, str] = {}
+        self._bound: dict[str, Any] = {}
         self._lines: list[bytes] = []
 
     def open(self, settings: Settings, process: str) -> None:
@@ -106,11 +106,12 @@ class _Facts:
             return
         if not self._is_wanted:
             return
-        fields |= self._bound
-        fields["event"], fields["timestamp"] = event, datetime.now(UTC)
-        self._lines.append(orjson.dumps(fields, option=orjson.OPT_UTC_Z))
-        if len(self._lines) == 1:
+        if not self._lines:
+            self._bound["timestamp"] = datetime.now(UTC)  # one for all that is written together
             asyncio.get_running_loop().call_soon(self._write)
+        fields |= self._bound
+        fields["event"] = event
+        self._lines.append(orjson.dumps(fields, option=orjson.OPT_UTC_Z))
 
     def _write(self) -> None:
         lines, self._lines = self._lines, []

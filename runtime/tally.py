@@ -7,7 +7,7 @@ thread counts and any may read.
 import time
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
@@ -52,6 +52,14 @@ class Durations(Collector):
         """Count one; `value` is that of the label."""
         self._counts[value][bisect_left(self._bounds, seconds)] += 1
         self._sums[value] += seconds
+
+    def observe_all(self, milliseconds: Mapping[str, float]) -> None:
+        """Count one of each of these values of the label."""
+        bounds, counts, sums = self._bounds, self._counts, self._sums
+        for value, ms in milliseconds.items():
+            seconds = ms / 1000
+            counts[value][bisect_left(bounds, seconds)] += 1
+            sums[value] += seconds
 
     def collect(self) -> Iterable[HistogramMetricFamily]:
         """The histogram as Prometheus reads it."""

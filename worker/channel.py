@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 
 from outbox.blobs import OpenBlob
 from outbox.errors import BlobLost, ObjectsUnavailable
@@ -203,8 +202,7 @@ class Channel:
         while self._leases.sure(claim) or await self._sure(claim):
             self._parts.finisher.begin(claim)
             try:
-                before_dot = partial(self._before_dot, claim)
-                return await self._sender.attempt(claim, before_dot=before_dot, following=following, blob=blob)
+                return await self._sender.attempt(claim, before_dot=self._before_dot, following=following, blob=blob)
             except LeaseLost:
                 self._parts.finisher.forget(claim)
                 log.info("delivery.held_back", id=claim.message.id, delivery=claim.delivery_id)
@@ -224,11 +222,11 @@ class Channel:
             await self._changed.wait()
         return True
 
-    def _before_dot(self, claim: Claim) -> bool:
+    def _before_dot(self) -> bool:
         """The last moment to hold back: from a True on, only the next hop can say whether it was delivered."""
-        if not self._leases.sure(claim):
+        if self._current is None or not self._leases.sure(self._current):
             return False
-        self._unsent.pop(claim.delivery_id, None)
+        self._unsent.pop(self._current.delivery_id, None)
         return True
 
     def _finish(self, claim: Claim, attempt: Attempt) -> None:
@@ -239,7 +237,7 @@ class Channel:
         unreachable = self._sender.down is not None
         self.failed = unreachable and any(outcome.state is State.DEFERRED for outcome in receipt.attempt.outcomes)
         # Before anything else: until now a crash forgets it.
-        parts.finisher.finish(receipt, partial(self._drop, claim), begins=self._sender.announced)
+        parts.finisher.finish(receipt, self._drop, begins=self._sender.announced)
 
     def _drop(self, claim: Claim) -> None:
         self._leases.drop(claim)

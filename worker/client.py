@@ -40,12 +40,16 @@ class _Progress(Transaction):
     """A transaction under way: its record so far, and a stopwatch."""
 
     def __init__(self, envelope: Envelope, timeouts: Timeouts) -> None:
-        super().__init__([UNWRITABLE] * len(envelope.recipients))
+        super().__init__([])
         self.envelope = envelope
-        self.asked = {index: path for index, path in enumerate(envelope.recipients) if writable(path)}
+        self.asked: dict[int, str] = {}
         self.accepted = 0  # of those asked
-        for index in self.asked:
-            self.rcpts[index] = None
+        for index, path in enumerate(envelope.recipients):
+            if writable(path):
+                self.asked[index] = path
+                self.rcpts.append(None)
+            else:
+                self.rcpts.append(UNWRITABLE)
         self._timeouts = timeouts
         self._mark = self._end = 0.0
 
@@ -156,15 +160,22 @@ class Client:
         await self._announced(progress)
 
     async def _announced(self, progress: _Progress) -> None:
-        """The replies to a group that was sent in one write (RFC 2920 section 3.1), in turn."""
+        """The replies to a group that was sent in one write (RFC 2920 section 3.1), in turn.
+
+        Where all came with the reply to the dot before them, there is no time of theirs to tell.
+        """
         take, timeouts = self._wire.take, self._timeouts  # mostly all are there: a coroutine for each would cost more
+        is_timed = not self._wire.has(len(progress.asked) + 2)
         progress.mail = _final(take() or await self._reply(progress, timeouts.mail))
-        progress.lap("mail")
+        if is_timed:
+            progress.lap("mail")
         for index in progress.asked:
             progress.answered(index, _final(take() or await self._reply(progress, timeouts.rcpt)))
-        progress.lap("rcpt")
+        if is_timed:
+            progress.lap("rcpt")
         progress.data = take() or await self._reply(progress, timeouts.data)
-        progress.lap("data")
+        if is_timed:
+            progress.lap("data")
 
     async def _announce_stepwise(self, mail: bytes, progress: _Progress) -> None:
         """The same, each command after the reply to the one before."""

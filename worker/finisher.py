@@ -23,7 +23,7 @@ GROUP = 64  # attempts finished together
 PAUSE_FIRST, PAUSE_MOST = 0.02, 1.0  # seconds between tries while the queue is away
 MOST_REFUSALS = 12  # tries of what the queue, which is well, refuses: a bug
 
-Done = Callable[[], None]
+Done = Callable[[Claim], None]
 
 
 class Finisher:
@@ -51,7 +51,7 @@ class Finisher:
         self._receipts.forget(claim)
 
     def finish(self, receipt: Receipt, done: Done, *, begins: Claim | None = None) -> None:
-        """Take charge of an attempt that has ended; `done` is called when the queue knows of it or refuses to.
+        """Take charge of an attempt that has ended; `done` is told the claim when the queue knows of it or refuses to.
 
         `begins` is an attempt that has begun with the end of this one.
         """
@@ -99,8 +99,8 @@ class Finisher:
                 await self._sync()
                 UNSETTLED.set(len(receipts) + len(self._waiting))
                 await self._settle(receipts)
-                for _, done in group:
-                    done()
+                for receipt, done in group:
+                    done(receipt.claim)
             self._mark()
         finally:
             self._running = None

@@ -9,7 +9,7 @@ OUTCOMES = Tally(
 )
 STEPS = Durations(
     "nightmail_delivery_step_seconds",
-    "Time of each step of an attempt",
+    "Time of each step of an attempt; MAIL, RCPT and DATA only where they were waited for",
     label="step",
     buckets=(0.001, 0.01, 0.1, 0.5, 1, 5, 30, 120, 600),
 )

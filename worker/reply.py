@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import lru_cache
+from operator import attrgetter
 
 MAX_LINE = 2048  # octets; RFC 5321 section 4.5.3.1.5 asks for 512, some servers send more
 MAX_REPLY = 32 * 1024  # octets of one reply, all its lines
@@ -28,6 +29,7 @@ class Reply:
 
     code: int
     lines: tuple[str, ...] = ()
+    goes_on: bool = field(default=False, repr=False, compare=False)  # a line of it that is not its last
     positive: bool = field(init=False, repr=False, compare=False)  # 2yz: the command was done
     intermediate: bool = field(init=False, repr=False, compare=False)  # 3yz: the server waits for more
     closing: bool = field(init=False, repr=False, compare=False)  # 421: the server closes the channel
@@ -72,19 +74,15 @@ class ReplyReader:
     def feed(self, octets: bytes) -> list[Reply]:
         """The replies that these octets complete. Raises NoReply; the reader is of no use afterwards."""
         *lines, self._rest = (self._rest + octets).split(b"\n")
-        replies = []
-        for line in lines:
-            reply, is_last = _parsed(line)
-            if is_last and not self._lines:
-                replies.append(reply)
-            elif whole := self._add(reply, len(line), is_last=is_last):
-                replies.append(whole)
+        replies = list(map(_parsed, lines))
+        if self._lines or any(map(_goes_on, replies)):  # else each line is a reply
+            replies = list(filter(None, map(self._add, replies, map(len, lines))))
         if len(self._rest) > MAX_LINE or len(replies) > MAX_UNREAD:
             raise NoReply("it does not end")
         return replies
 
-    def _add(self, line: Reply, size: int, *, is_last: bool) -> Reply | None:
-        """One of several lines: the reply, if this was its last."""
+    def _add(self, line: Reply, size: int) -> Reply | None:
+        """The next line: the reply, if this was its last."""
         self._size += size
         if self._size > MAX_REPLY:
             raise NoReply("it does not end")
@@ -92,7 +90,7 @@ class ReplyReader:
             raise NoReply(f"its code changes from {self._code} to {line.code}")
         self._code = line.code
         self._lines += line.lines
-        if not is_last:
+        if line.goes_on:
             return None
         reply = Reply(line.code, tuple(self._lines))
         self._lines, self._size = [], 0
@@ -100,15 +98,18 @@ class ReplyReader:
 
 
 @lru_cache(maxsize=256)
-def _parsed(line: bytes) -> tuple[Reply, bool]:
-    """A line as a reply, and whether it ends one. Remembered, since servers say the same again and again."""
+def _parsed(line: bytes) -> Reply:
+    """A line as a reply. Remembered, since servers say the same again and again."""
     line = line.removesuffix(b"\r")
     if len(line) > MAX_LINE:
         raise NoReply("it does not end")
     head, mark = line[:3], line[3:4]
     if not (len(head) == _DIGITS and head.isdigit() and b"200" <= head <= b"599" and mark in (b"", b" ", b"-")):
         raise NoReply(f"{line[:64]!r} is no reply line")
-    return Reply(int(head), (printable(line[4:]),)), mark != b"-"
+    return Reply(int(head), (printable(line[4:]),), mark == b"-")
+
+
+_goes_on = attrgetter("goes_on")
 
 
 def printable(octets: bytes) -> str:

@@ -87,9 +87,10 @@ class Sender:
     @property
     def announced(self) -> Claim | None:
         """What the next hop was told of behind the last final dot."""
-        if self._following is None or self._client is None or self._client.announced is not self._following[1]:
+        following, client = self._following, self._client
+        if following is None or client is None or client.announced is not following[1]:
             return None
-        return self._following[0]
+        return following[0]
 
     def unreachable(self, claim: Claim, error: DeliveryError, *, started_at: datetime | None = None) -> Attempt:
         """The attempt of a delivery whose next hop cannot be reached, without trying again."""

@@ -46,7 +46,15 @@ class Signer:
 
     def begin(self, claims: Sequence[Claim]) -> dict[str, Signing]:
         """Start on a batch; the results by delivery id. A result raises CannotSign; cancel those not wanted."""
-        return {claim.delivery_id: self._begin(claim, None) for claim in claims if not claim.message.blob}
+        begun, plain = {}, None  # the last domain without keys: most mail of a batch has the same one
+        for claim in claims:
+            if claim.message.blob:
+                continue
+            domain = domain_of(claim.message)
+            signing = begun[claim.delivery_id] = self._plain if domain == plain else self._begin(claim, None)
+            if signing is self._plain:
+                plain = domain
+        return begun
 
     def begin_large(self, claim: Claim, blob: OpenBlob) -> Signing:
         """The same of a large message; its result may raise ObjectsUnavailable too."""

@@ -18,8 +18,8 @@ def trace(receipts: Sequence[Receipt]) -> None:
 def _tell(receipt: Receipt) -> None:
     claim, told = receipt.claim, receipt.header
     delay = max(0.0, (receipt.ended_at - begun_at(claim.message)).total_seconds())
-    for step, ms in told["steps"]:
-        STEPS.observe(ms / 1000, step)
+    delays = dict(told["steps"])
+    STEPS.observe_all(delays)
     for recipient, state, code, status, text in told["outcomes"]:
         OUTCOMES.by[told["route"], state] += 1
         if state is State.DELIVERED:
@@ -32,7 +32,7 @@ def _tell(receipt: Receipt) -> None:
             tls=told["tls"],
             attempt=claim.attempts + 1,
             delay=delay,
-            delays=dict(told["steps"]),
+            delays=delays,
             dsn=status,
             state=state,
             code=code,

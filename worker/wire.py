@@ -97,6 +97,10 @@ class Wire(asyncio.Protocol):
         if self._transport is not None and self._error is None:
             self._transport.write(octets)
 
+    def has(self, number: int) -> bool:
+        """Whether so many replies are there."""
+        return len(self._replies) >= number
+
     def take(self) -> Reply | None:
         """The next whole reply, if it is there."""
         if not self._replies:

@@ -165,7 +165,7 @@ local function suppressed(meta, lane, recipients) -- those on the suppression li
   return table.concat(found, ',')
 end
 
-local function take(lane, channel, limit, now, lease, most, clock) -- see claim.lua
+local function take(lane, channel, limit, now, lease, most, clock, bare) -- see claim.lua; `bare`: without contents
   local channels = key('chan', lane)
   redis.call('ZREMRANGEBYSCORE', channels, '-inf', clock)
   if not redis.call('ZSCORE', channels, channel) and redis.call('ZCARD', channels) >= most then return {} end
@@ -193,7 +193,7 @@ local function take(lane, channel, limit, now, lease, most, clock) -- see claim.
       if f[2] == 'deferred' then blame(past[3], -n) end
       leases[#leases + 1] = clock + lease
       leases[#leases + 1] = did
-      local content = redis.call('GET', key('c', id)) or ''
+      local content = not bare and redis.call('GET', key('c', id)) or ''
       local claim = { did, token, f[3], f[1], content }
       local known = any_suppressed and suppressed(f[1], lane, f[3]) or ''
       if past ~= none or known ~= '' then

@@ -1,5 +1,5 @@
 -- Record how attempts ended. A token that is not the newest, or a lease that was taken back, changes nothing.
--- ARGV: number of attempts, then for each: delivery id, token, now, bucket, event, number of outcomes, then recipient, state,
+-- ARGV: number of attempts, bucket, then for each: delivery id, token, now, event, number of outcomes, then recipient, state,
 --       outcome JSON for each; then '' if that is all, else anything, complaint event or '', next due or '', error, in doubt
 --       (0 or 1), number of recipients to suppress from now on, then recipient and value for each.
 -- Returns for each attempt 1, or 0 for a stale token.
@@ -7,7 +7,7 @@
 -- written once, since most of what a call costs is the number of commands in it; next comes the number of words in a
 -- command, and of strings that are made.
 local argv = ARGV
-local replies, taken, events, at = {}, {}, 0, 2
+local replies, taken, events, at = {}, {}, 0, 3
 local leases, places, rests, names, ids, hashes, lanes, firsts, lives = {}, {}, {}, {}, {}, {}, {}, {}, {} -- of what counts
 local known_names, left, message, stream = {}, {}, key('m', ''), key('events')
 
@@ -17,7 +17,7 @@ local function name(k) -- a delivery's fields
 end
 
 for i = 1, tonumber(argv[1]) do
-  local did, rest = argv[at], at + 6 + 3 * argv[at + 5]
+  local did, rest = argv[at], at + 5 + 3 * argv[at + 4]
   local more = argv[rest] ~= ''
   local id, k = split(did)
   local m, named = message .. id, known_names[k] or name(k)
@@ -49,7 +49,7 @@ end
 for nth, a in ipairs(places) do
   local m, named, rest = hashes[nth], names[nth], rests[nth]
   local used, ended, again = 8, 0, nil
-  for o = a + 6, a + 3 + 3 * argv[a + 5], 3 do
+  for o = a + 5, a + 2 + 3 * argv[a + 4], 3 do
     local recipient, state = argv[o], argv[o + 1]
     fields[used + 1], fields[used + 2] = 'r:' .. recipient, argv[o + 2]
     used = used + 2
@@ -62,7 +62,7 @@ for nth, a in ipairs(places) do
     end
   end
   sent = sent + (used - 8) / 2
-  append(argv[a + 4])
+  append(argv[a + 3])
   if rest and argv[rest + 1] ~= '' then
     append(argv[rest + 1])
     redis.call('HSET', m, 'complained', '1')
@@ -91,13 +91,8 @@ for nth, a in ipairs(places) do
     end
   end
   if ended > 0 then
-    local bucket, lane = argv[a + 3], lanes[nth]
-    local out = flows[bucket]
-    if not out then
-      out = {}
-      flows[bucket] = out
-    end
-    out[lane] = (out[lane] or 0) + ended
+    local lane = lanes[nth]
+    flows[lane] = (flows[lane] or 0) + ended
   end
 end
 many('ZADD', key('ended'), over)
@@ -105,9 +100,7 @@ states.sending = states.sending - sent
 for state, n in pairs(states) do
   if n ~= 0 then count(state, n) end
 end
-for bucket, lanes_of in pairs(flows) do
-  for lane, n in pairs(lanes_of) do flow('out', bucket, lane, n) end
-end
+for lane, n in pairs(flows) do flow('out', argv[2], lane, n) end
 for nth, a in ipairs(places) do -- last, since each tells an event of its own
   local rest = rests[nth]
   if rest then

@@ -317,6 +317,15 @@ async def test_each_message_has_its_own_content(outbox):
     assert held == {mail.message.id: mail.content for mail in (known, *mails)}
 
 
+async def test_a_delivery_whose_content_is_gone_is_left_to_its_lease(outbox):
+    """A queue that loses its memory between a claim and the fetching of its contents must not cause empty mail."""
+    gone, there = a_submission("a@one.test"), a_submission("b@one.test")
+    await put(outbox, gone, there)
+    await outbox._redis.delete(outbox._key("c", gone.message.id))
+    assert [c.message.id for c in await claim(outbox)] == [there.message.id]
+    assert await outbox._redis.zcard(outbox._key("leases")) == 2
+
+
 async def test_lane_has_so_many_channels(outbox):
     """No more connections than the setting says work on one lane; leaving makes room."""
     await put(outbox, *(a_submission(f"{n}@one.test") for n in range(9)))

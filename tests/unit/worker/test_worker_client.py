@@ -279,9 +279,12 @@ async def test_the_next_message_is_announced_behind_the_dot(opener):
         async with asyncio.timeout(5):
             while hop.lines[-1] != "DATA" or hop.lines.count("DATA") < 2:
                 await asyncio.sleep(0.001)
+        await asyncio.sleep(0.05)  # for the replies to arrive
         second = await send(client, NEXT)
         assert client.usable
     assert codes(first) == codes(second) == [250, 250, 250, 354, 250]
+    assert [step for step, _ in first.steps] == ["mail", "rcpt", "data", "dot"]
+    assert [step for step, _ in second.steps] == ["dot"]  # nothing else took time of its own
     assert [r.reverse_path for r in hop.received] == [MAIL.reverse_path, NEXT.reverse_path]
     assert [r.content for r in hop.received] == [MAIL.content, NEXT.content]
 
