@@ -11,6 +11,7 @@ _LONGEST_LINE = 998  # RFC 5322 section 2.1.1
 _PLAIN = b"\t\n" + bytes(range(0x20, 0x7F))
 _ONLY_PLAIN = bytes([octet if octet in _PLAIN else ord("?") for octet in range(256)])
 _ASCII = bytes(range(128))
+_SHORT = 16 * 1024  # characters of a text that may be kept
 _SLICE = 57 * 1024  # octets encoded at a time: whole lines of base64
 
 
@@ -24,6 +25,21 @@ class Part:
 
 def text_body(subtype: str, text: str) -> Part:
     """A text part. Plain ASCII goes as it is; quoted-printable for mostly ASCII; base64 for the rest."""
+    kept = _latest.get(subtype)
+    if kept is not None and kept[0] == text:
+        return kept[1]
+    part = _text(subtype, text)
+    if len(text) <= _SHORT:
+        _latest[subtype] = text, part
+    return part
+
+
+# The latest text of each subtype, and what was made of it: the mails of a batch often say the same to everybody. Where
+# they do not, to compare costs next to nothing; a cache would first have to read the whole text for its hash.
+_latest: dict[str, tuple[str, Part]] = {}
+
+
+def _text(subtype: str, text: str) -> Part:
     if "\r" in text:  # a look for one character costs next to nothing, one for two is long
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     encoding, octets = _encode(text.encode("utf-8", "replace"))

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from outbox import render as rendering
 from outbox.content import parts
 from outbox.header_text import Unrenderable
+from outbox.mime import text_body
 from outbox.render import Attachment, Draft, Mailbox, render
 
 NOW = datetime(2026, 11, 21, 20, 0, tzinfo=UTC)
@@ -185,6 +187,39 @@ def test_a_word_too_long_for_a_line_is_refused():
     """998 octets is the most a line may have, so a longer word cannot be written."""
     with pytest.raises(Unrenderable):
         raw(headers=(("X-Long", "x" * 1000),))
+
+
+def written(name, value):
+    try:
+        return rendering._header(name, value)
+    except Unrenderable as refusal:
+        return str(refusal)
+
+
+@given(names, st.one_of(texts, st.text(st.characters(codec="ascii"), max_size=90)))
+def test_the_short_way_to_a_header_gives_what_the_long_one_gives(name, value):
+    """One line of plain text is not folded and read again, and nothing else goes that way."""
+    short = written(name, value)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rendering, "is_one_line", lambda *_: False)
+        assert short == written(name, value)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["plain", "html"]), texts), max_size=8))
+def test_a_text_that_comes_again_is_encoded_as_before(told):
+    """Whatever came before it, of its subtype or another."""
+    for subtype, text in told:
+        first = text_body(subtype, text)
+        assert text_body(subtype, text) is first
+        text_body(subtype, text + "!")
+        assert text_body(subtype, text) == first
+        assert first.headers[0] == ("Content-Type", f"text/{subtype}; charset=utf-8")
+
+
+def test_long_texts_are_not_kept():
+    """A text of megabytes would stay in memory until the next comes."""
+    assert text_body("plain", "x\n" * 8192) is text_body("plain", "x\n" * 8192)
+    assert text_body("plain", "x\n" * 8193) is not text_body("plain", "x\n" * 8193)
 
 
 def test_long_headers_are_folded():
