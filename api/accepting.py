@@ -38,12 +38,14 @@ class Asked:
     body: bytes
     idempotency_key: str | None
     mode: Mode
+    may_fetch: bool  # whether it may name files to fetch: a look at all its octets, so only one
 
     @classmethod
     async def of(cls, scope: Scope, receive: Receive, *, mode: Mode = "strict") -> "Asked":
         """Read it whole. Raises ApiError 400 for a key that is none."""
         key = read_key(scope)
-        return cls(scope, await whole_body(receive), key, mode)
+        body = await whole_body(receive)
+        return cls(scope, body, key, mode, MARK in body)
 
     def identify(self, parsed: Any) -> Idempotency | None:
         """What makes a repeat of it, if it has a key."""
@@ -112,7 +114,7 @@ class Intake:
 
     async def _whole(self, asked: Asked, compose: Compose, *, large: int) -> tuple[str, ...]:
         """The ids of a request that is taken as a whole. One that can no longer be composed may be a repeat."""
-        if MARK in asked.body and (ids := await self._first_answer(asked)):  # before anything is fetched again
+        if asked.may_fetch and (ids := await self._first_answer(asked)):  # before anything is fetched again
             return ids
         try:
             composed = await self._run(asked, compose, large=large)
@@ -132,7 +134,7 @@ class Intake:
 
     async def _run(self, asked: Asked, compose: Compose, *, large: int) -> Composed:
         body = asked.body
-        fetched = await self._fetch(asked) if MARK in body else {}
+        fetched = await self._fetch(asked) if asked.may_fetch else {}
         large = min(large, _TRACKED_LARGE) if self._composer.tracks else large
         # Words for a time take milliseconds to read, and a second the first time; a template may be a long text.
         if len(body) > large or b'"scheduled_at"' in body or b'"template"' in body:

@@ -89,10 +89,16 @@ class Entry:
         words: list[Argument] = [self.key_hash]
         if self.first_use:
             words += self.first_use.encode(), self.retention_ms or 1
-        words.append(len(self.submissions))
         contents = [submission.queued(has_room=has_room) for submission in self.submissions]
+        groups: list[tuple[tuple[Argument, ...], list[Argument]]] = []
         for submission, meta, content in zip(self.submissions, self.metas, contents, strict=True):
-            words += _message_arguments(submission.message, meta, len(content), at)
+            common = _common(submission.message, at)
+            if not groups or groups[-1][0] != common:
+                groups.append((common, []))
+            groups[-1][1].extend((submission.message.id, meta, len(content)))
+        words.append(len(groups))
+        for common, own in groups:
+            words += len(own) // _OWN, *common, *own
         return Arguments(at, words, contents)
 
     def record(self, *, confirmed: bool) -> tuple[Header, bytes]:
@@ -136,11 +142,15 @@ class Arguments:
     contents: list[bytes]
 
 
-def _message_arguments(message: Message, meta: bytes, size: int, now: int) -> list[Argument]:
+_OWN = 3  # words that each message has to itself
+
+
+def _common(message: Message, now: int) -> tuple[Argument, ...]:
+    """What accept.lua is told once for all messages in a row that have it in common, as those of a batch do."""
     due = max(now, to_ms(message.scheduled_at)) if message.scheduled_at else now
     state = State.SCHEDULED if due > now else State.QUEUED
     deliveries = message.deliveries()
-    flat: list[Argument] = [message.id, meta, size, state, to_ms(message.created_at), len(deliveries)]
+    flat: list[Argument] = [state, to_ms(message.created_at), len(deliveries)]
     for delivery in deliveries:
         flat += [delivery.lane, due, ",".join(map(str, delivery.recipients))]
-    return flat
+    return tuple(flat)

@@ -111,6 +111,11 @@ def parameter(name: str, value: str) -> str:
     return f"{name}*={encode_rfc2231(value, 'utf-8')}"
 
 
+def is_one_line(name: str, value: str) -> bool:
+    """Whether `fold` leaves this header as it is: printable ASCII that needs no other line."""
+    return len(name) + len(": ") + len(value) <= _LINE and _is_plain(value) and _NAME.fullmatch(name) is not None
+
+
 def fold(name: str, value: str) -> str:
     """`name: value` with line breaks before words so that lines stay within 78 where they can, without a final CRLF.
 

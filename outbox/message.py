@@ -67,6 +67,8 @@ class Message:
 
     def deliveries(self) -> tuple[Delivery, ...]:
         """One delivery per recipient domain, in order of first appearance."""
+        if len(self.recipients) == 1:  # which is nearly always so
+            return (Delivery(0, self.recipients[0].domain, (0,)),)
         lanes: dict[str, list[int]] = {}
         for index, recipient in enumerate(self.recipients):
             lanes.setdefault(recipient.domain, []).append(index)

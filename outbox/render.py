@@ -13,7 +13,16 @@ from datetime import datetime
 from functools import lru_cache
 from itertools import starmap
 
-from outbox.header_text import Unrenderable, date_line, encode_field, encode_text, fold, mailbox, parameter
+from outbox.header_text import (
+    Unrenderable,
+    date_line,
+    encode_field,
+    encode_text,
+    fold,
+    is_one_line,
+    mailbox,
+    parameter,
+)
 from outbox.mime import Part, base64_body, multipart, text_body
 from outbox.plain_text import from_html
 from runtime.frozen import frozen
@@ -100,8 +109,11 @@ def _receivers(draft: Draft) -> tuple[tuple[str, tuple[Mailbox, ...]], ...]:
 def _header(name: str, value: str) -> bytes:
     """One header with its line ends, read again: the name and the value that were meant, and nothing else.
 
-    The only CR and LF are pairs that end a line, so no parser, however lenient, can see another header in it.
+    The only CR and LF are pairs that end a line, so no parser, however lenient, can see another header in it. One line
+    of printable ASCII has none, and no way to be read as anything else.
     """
+    if is_one_line(name, value):
+        return f"{name}: {value}\r\n".encode()
     octets = f"{fold(name, value)}\r\n".encode()
     if not _FIELD.fullmatch(octets):
         raise Unrenderable("The headers cannot be written safely.")

@@ -2,8 +2,9 @@
 -- nothing at all.
 -- ARGV: lease (ms), most channels of a lane, most of a claim, the queue's clock less the caller's (ms), number of entries,
 --       now, bucket, all contents in one piece, then for each entry: idempotency hash or '', behind a hash its value and its
---       ttl (ms), number of messages, then for each message id, meta, size of content, state, created (ms), number of
---       deliveries, then for each delivery lane, due, recipients "0,1".
+--       ttl (ms), number of groups, then for each group: number of messages, what they have in common (state, created (ms),
+--       number of deliveries, then for each delivery lane, due, recipients "0,1"), and for each message id, meta, size of
+--       content.
 -- Contents come in one piece because the server reads 16 KB of a call at a time and goes round once for each, with a flush
 -- to the disk if others write meanwhile; but an argument of 32 KB or more it reads to its end.
 -- Returns for each entry {'stored', new messages} or {'replayed', value of the key's first use}. A known id is left as it is.
@@ -13,8 +14,8 @@ local argv = ARGV
 local lease, most, limit, ahead, calls, now, bucket, octets = unpack(argv, 1, 8)
 local events, message, content = key('events'), key('m', ''), key('c', '')
 local replies, uses, keeps, seen, at, read = {}, {}, {}, {}, 9, 0
--- Of each message that may be new: its place in ARGV, its key, its entry, and what lies before its content.
-local fresh, hashes, entries, skipped = {}, {}, {}, {}
+-- Of each message that may be new: its place in ARGV, that of its group, its key, its entry, and what lies before its content.
+local fresh, groups, hashes, entries, skipped = {}, {}, {}, {}, {}
 
 for i = 1, tonumber(calls) do
   local idem, first_use = argv[at], nil
@@ -29,14 +30,18 @@ for i = 1, tonumber(calls) do
   replies[i] = first_use and { 'replayed', first_use } or { 'stored', 0 }
   at = at + 2
   for _ = 1, tonumber(argv[at - 1]) do
-    local id = argv[at]
-    if not first_use and not seen[id] then
-      seen[id] = true
-      local nth = #fresh + 1
-      fresh[nth], hashes[nth], entries[nth], skipped[nth] = at, message .. id, replies[i], read
+    local group = at
+    at = at + 4 + 3 * argv[at + 3]
+    for _ = 1, tonumber(argv[group]) do
+      local id = argv[at]
+      if not first_use and not seen[id] then
+        seen[id] = true
+        local nth = #fresh + 1
+        fresh[nth], groups[nth], hashes[nth], entries[nth], skipped[nth] = at, group, message .. id, replies[i], read
+      end
+      read = read + argv[at + 2]
+      at = at + 3
     end
-    read = read + argv[at + 2]
-    at = at + 6 + 3 * argv[at + 5]
   end
 end
 
@@ -72,32 +77,40 @@ if any_known then -- which is rare: something came again
     if redis.call('EXISTS', m) == 0 then unknown[#unknown + 1] = nth end
   end
   for to, nth in ipairs(unknown) do
-    fresh[to], hashes[to], entries[to], skipped[to] = fresh[nth], hashes[nth], entries[nth], skipped[nth]
+    fresh[to], groups[to], hashes[to], entries[to], skipped[to] =
+      fresh[nth], groups[nth], hashes[nth], entries[nth], skipped[nth]
   end
   for to = #fresh, #unknown + 1, -1 do fresh[to] = nil end
 end
 
 local index, contents, states, lanes, flowing = {}, {}, {}, {}, {}
-local fields = { 'meta', '', 'live', '', 'n', '', 'first', '', 'lane:0', '', 'to:0', '', 'state:0', '' }
-local number = 0
+local fields = { 'meta', '', 'live', '', 'n', '', 'first', '', 'lane:0', '', 'to:0', '', 'state:0', '' } -- of one message
+local group, n, number = 0, 0, 0
 if #fresh > 0 then number = redis.call('INCRBY', key('seq'), #fresh) - #fresh end
 
 for nth, a in ipairs(fresh) do
-  local id, meta, state, created, n = argv[a], argv[a + 1], argv[a + 3], argv[a + 4], argv[a + 5]
+  local id, meta, g = argv[a], argv[a + 1], groups[nth]
+  local state, created = argv[g + 1], argv[g + 2]
+  if g ~= group then -- else all that is the same stands there since the message before
+    group, n = g, tonumber(argv[g + 3])
+    fields[4], fields[6] = argv[g + 3], argv[g + 3]
+    for k = 0, n - 1 do
+      local f, d = 9 + 6 * k, g + 4 + 3 * k
+      if k > 0 then fields[f], fields[f + 2], fields[f + 4] = 'lane:' .. k, 'to:' .. k, 'state:' .. k end
+      fields[f + 1], fields[f + 3], fields[f + 5] = argv[d], argv[d + 2], state
+    end
+  end
   number = number + 1
   redis.call('XADD', events, number, 'e',
     '{"kind":"accepted","at":' .. created .. ',"id":"' .. id .. '","message":' .. meta .. '}')
   contents[2 * nth - 1] = content .. id
   contents[2 * nth] = string.sub(octets, skipped[nth] + 1, skipped[nth] + argv[a + 2])
   index[2 * nth - 1], index[2 * nth] = created, id
-  fields[2], fields[4], fields[6], fields[8] = meta, n, n, number
-  local used = 8
+  fields[2], fields[8] = meta, number
+  many('HSET', hashes[nth], fields, 8 + 6 * n)
   for k = 0, n - 1 do
-    local lane, due, to = argv[a + 6 + 3 * k], argv[a + 7 + 3 * k], argv[a + 8 + 3 * k]
-    if k > 0 then fields[used + 1], fields[used + 3], fields[used + 5] = 'lane:' .. k, 'to:' .. k, 'state:' .. k end
-    fields[used + 2], fields[used + 4], fields[used + 6] = lane, to, state
-    used = used + 6
-    local waits, recipients = lanes[lane], size(to)
+    local lane, due, recipients = argv[g + 4 + 3 * k], argv[g + 5 + 3 * k], size(argv[g + 6 + 3 * k])
+    local waits = lanes[lane]
     if not waits then
       waits = { due = due }
       lanes[lane] = waits
@@ -107,7 +120,6 @@ for nth, a in ipairs(fresh) do
     states[state] = (states[state] or 0) + recipients
     flowing[lane] = (flowing[lane] or 0) + recipients
   end
-  many('HSET', hashes[nth], fields, used)
   entries[nth][2] = entries[nth][2] + 1
 end
 

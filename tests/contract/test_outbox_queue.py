@@ -67,6 +67,34 @@ async def test_what_is_known_and_what_is_new_may_come_in_one_call(outbox):
     assert (await outbox.recorded_and_archived())[0] == 4
 
 
+async def test_mails_of_a_call_keep_what_they_do_not_share(outbox, redis):
+    """Told once is what mails in a row share; each has its own lanes, recipients, time and state all the same."""
+    receivers = [["a@1.test"], ["b@1.test"], ["c@1.test", "d@2.test", "e@1.test"], ["f@2.test"], ["g@1.test"]]
+    mails = [a_submission(*each) for each in receivers] + [a_submission("h@1.test", scheduled_at=LATER)]
+    await put(outbox, mails[1], mails[3])
+    assert await put(outbox, *mails) == [b"stored", 4]
+    assert await put(outbox, a_submission("i@1.test", now=LATER), now=LATER) == [b"stored", 1]
+    for mail in mails:
+        deliveries = mail.message.deliveries()
+        told = {"n": str(len(deliveries)), "live": str(len(deliveries))}
+        for k, delivery in enumerate(deliveries):
+            told |= {f"lane:{k}": delivery.lane, f"to:{k}": ",".join(map(str, delivery.recipients))}
+            told[f"state:{k}"] = "scheduled" if mail.message.scheduled_at else "queued"
+        kept = await redis.hgetall(outbox._key("m", mail.message.id))
+        kept = {name.decode(): value.decode() for name, value in kept.items() if name not in (b"meta", b"first")}
+        assert kept == told
+    assert {c.message.id for c in await claim(outbox, "2.test")} == {mails[n].message.id for n in (2, 3)}
+    assert [c.message.id for c in await claim(outbox, "1.test")] == sorted(mails[n].message.id for n in (0, 1, 2, 4))
+    lanes, _ = await outbox.lanes(now=LATER, limit=10)
+    assert lanes == ["1.test"]
+
+
+def test_what_mails_share_is_told_once():
+    """Ten mails to one lane are told in twenty-seven words more than one: an id, a meta and a size each."""
+    one, *more = (a_submission(f"{n}@one.test") for n in range(10))
+    assert len(an_entry(one, *more).arguments(NOON).words) - len(an_entry(one).arguments(NOON).words) == 27
+
+
 async def test_deliveries_of_one_message_may_be_settled_in_one_call(outbox):
     """With the last of them it has ended, and not before."""
     mail = a_submission("a@one.test", "b@two.test", "c@three.test")

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from outbox import render as rendering
 from outbox.content import parts
 from outbox.header_text import Unrenderable
 from outbox.render import Attachment, Draft, Mailbox, render
@@ -185,6 +186,22 @@ def test_a_word_too_long_for_a_line_is_refused():
     """998 octets is the most a line may have, so a longer word cannot be written."""
     with pytest.raises(Unrenderable):
         raw(headers=(("X-Long", "x" * 1000),))
+
+
+def written(name, value):
+    try:
+        return rendering._header(name, value)
+    except Unrenderable as refusal:
+        return str(refusal)
+
+
+@given(names, st.one_of(texts, st.text(st.characters(codec="ascii"), max_size=90)))
+def test_the_short_way_to_a_header_gives_what_the_long_one_gives(name, value):
+    """One line of plain text is not folded and read again, and nothing else goes that way."""
+    short = written(name, value)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rendering, "is_one_line", lambda *_: False)
+        assert short == written(name, value)
 
 
 def test_long_headers_are_folded():
