@@ -129,7 +129,8 @@ def _write(db: sa.Connection, changes: Changes) -> None:
     update(db, tables.recipients, changes.changed_recipients, changing=_CHANGING_RECIPIENT)
     insert(db, tables.events, changes.events)
     contents = changes.contents.items()
-    insert(db, tables.contents, [{"email_id": email_id, "raw": frame(packed)} for email_id, packed in contents])
+    if contents:  # the server takes in one while the next is compressed
+        insert(db, tables.contents, ({"email_id": email_id, "raw": frame(packed)} for email_id, packed in contents))
     insert(db, tables.policy_objects, changes.policy_objects)
     update(db, tables.policy_objects, changes.changed_policy_objects, changing=_CHANGING_POLICY)
     insert(db, tables.email_counts, changes.counts)
