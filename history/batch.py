@@ -59,7 +59,7 @@ def _known(db: sa.Connection, batch: Sequence[Recorded]) -> Known:
     """What the tables hold of these events, in order, of their messages and of their policy objects."""
     events = [event for event, _ in batch]
     ids = touched(events)
-    with_content = touched(event for event, packed in batch if packed is not None)
+    with_content = touched([event for event, packed in batch if packed is not None])
     emails, recipients, contents = tables.emails.c, tables.recipients.c, tables.contents.c
     known = Known()
     for email in rows_of(db, emails.id, ids, [emails[name] for name in _KNOWN_EMAIL]):
@@ -98,7 +98,7 @@ def _counts(db: sa.Connection, events: Sequence[Event], known: Known) -> list[Ro
     told = (event.fields.get("message") for event in events)
     paths = {message.get("reverse_path") for message in told if isinstance(message, dict)}
     paths |= {email["reverse_path"] for email in known.emails.values()}
-    instants = [event.fields["at"] for event in events if _is_instant(event.fields.get("at"))]
+    instants = [at for event in events if _is_instant(at := event.fields.get("at"))]
     if not instants:
         return []
     first, last = slot_of(from_ms(min(instants))), slot_of(from_ms(max(instants)))
@@ -129,7 +129,8 @@ def _write(db: sa.Connection, changes: Changes) -> None:
     update(db, tables.recipients, changes.changed_recipients, changing=_CHANGING_RECIPIENT)
     insert(db, tables.events, changes.events)
     contents = changes.contents.items()
-    insert(db, tables.contents, [{"email_id": email_id, "raw": frame(packed)} for email_id, packed in contents])
+    if contents:  # the server takes in one while the next is compressed
+        insert(db, tables.contents, ({"email_id": email_id, "raw": frame(packed)} for email_id, packed in contents))
     insert(db, tables.policy_objects, changes.policy_objects)
     update(db, tables.policy_objects, changes.changed_policy_objects, changing=_CHANGING_POLICY)
     insert(db, tables.email_counts, changes.counts)

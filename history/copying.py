@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from history.moves import Row
+from history.moves import INSTANTS, Row
 from history.tables import Instant
 from history.values import Values, quoted
 
@@ -76,5 +76,6 @@ def _type(kind: Any) -> str:
     return "text"
 
 
+@lru_cache(maxsize=INSTANTS)
 def _microseconds(instant: datetime) -> int:
     return (instant - _EPOCH) // _MICROSECOND

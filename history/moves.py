@@ -5,14 +5,18 @@ recipient, and of two ends (there should be one) the first stands.
 """
 
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from outbox.events import Fields
-from outbox.message import Message, Outcome, Recipient
+from outbox.message import Message, Outcome, Recipient, domain_of
 from outbox.states import ENDED, State
 from runtime.clock import from_ms
 
 Row = dict[str, Any]
+# Of how many instants we remember their other forms: rows of a mail share theirs, and often so do mails of a moment.
+INSTANTS = 1000
+instant = lru_cache(maxsize=INSTANTS)(from_ms)
 
 
 def supersedes(new: State, number: int, *, old: State, old_number: int) -> bool:
@@ -31,7 +35,7 @@ def email_row(message: Fields, number: int) -> Row:
     return {
         "id": message["id"],
         "number": number,
-        "created_at": from_ms(message["created_at"]),
+        "created_at": instant(message["created_at"]),
         "via": message["via"],
         "key_id": message["key_id"],
         "reverse_path": message["reverse_path"],
@@ -46,7 +50,7 @@ def email_row(message: Fields, number: int) -> Row:
         "size": message.get("size", 0),
         "text_derived": message.get("text_derived", False),
         "smtputf8": message.get("smtputf8", False),
-        "scheduled_at": from_ms(scheduled_at) if scheduled_at else None,
+        "scheduled_at": instant(scheduled_at) if scheduled_at else None,
         "scheduled_number": number,
         "complained": False,
         "reaction": None,
@@ -56,18 +60,17 @@ def email_row(message: Fields, number: int) -> Row:
 
 def recipient_rows(message: Fields, number: int) -> list[Row]:
     """The rows of a message's recipients before any attempt."""
-    created_at, scheduled_at = from_ms(message["created_at"]), message.get("scheduled_at")
+    created_at, scheduled_at = instant(message["created_at"]), message.get("scheduled_at")
     scheduled = bool(scheduled_at) and scheduled_at > message["created_at"]
     state = State.SCHEDULED if scheduled else State.QUEUED
-    recipients = [Recipient(address, kind) for address, kind in message["recipients"]]
     deliveries: dict[str, int] = {}  # numbered by domain, as `Message.deliveries` does
     return [
         {
             "email_id": message["id"],
             "idx": idx,
-            "address": recipient.address,
-            "kind": recipient.kind,
-            "domain": (domain := recipient.domain),
+            "address": address,
+            "kind": kind,
+            "domain": (domain := domain_of(address)),
             "delivery": deliveries.setdefault(domain, len(deliveries)),
             "state": state,
             "number": number,
@@ -79,7 +82,7 @@ def recipient_rows(message: Fields, number: int) -> list[Row]:
             "updated_at": created_at,
             "ended_at": None,
         }
-        for idx, recipient in enumerate(recipients)
+        for idx, (address, kind) in enumerate(message["recipients"])
     ]
 
 

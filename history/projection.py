@@ -6,17 +6,18 @@ An event that cannot be read changes no row; it is kept as it is in `events` and
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
-from history.moves import Row, email_row, move, note_outcome, recipient_rows
+from history.moves import Row, email_row, instant, move, note_outcome, recipient_rows
 from history.tally import Tally, counted_as, domain_of
 from outbox.events import Event, Fields
 from outbox.message import Outcome
 from outbox.states import ENDED, Reaction, State, last_event
-from runtime.clock import from_ms
 
 _ENVELOPE = ("kind", "at", "id")
 Telling = tuple[str, ...]  # what an event tells, whatever its number
+_STATES = {state.value: state for state in State}
 _UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
 
 
@@ -71,8 +72,8 @@ class Projection:
         self._changes = Changes()
         self._new: set[str] = set()
         self._changed: dict[str, None] = {}
-        self._new_recipients: dict[tuple[str, int], None] = {}
-        self._moved: dict[tuple[str, int], None] = {}
+        self._new_recipients: dict[tuple[str, int], Row] = {}
+        self._moved: dict[tuple[str, int], Row] = {}  # none of them new
         self._new_policy: dict[tuple[str, str], Row] = {}
         self._changed_policy: dict[tuple[str, str], Row] = {}
         self._tally = Tally(known.counts)
@@ -95,7 +96,7 @@ class Projection:
         fields = event.fields
         fold = self._folds.get(str(fields.get("kind")))
         try:
-            at = from_ms(fields["at"])
+            at = instant(fields["at"])
             if fold is not None:
                 fold(event.number, fields, at)
         except _UNREADABLE:
@@ -113,12 +114,11 @@ class Projection:
 
     def changes(self) -> Changes:
         """The rows to write, after the last event."""
-        new, moved, there = self._new_recipients, self._moved, self._known.recipients
-        for email_id in {email_id: None for email_id, _ in (*new, *moved)} | self._changed:
+        new, moved = self._new_recipients, self._moved
+        for email_id in {email_id: None for email_id, _ in chain(new, moved)} | self._changed:
             self._conclude(email_id)
-        self._changes.recipients = [there[email_id][idx] for email_id, idx in new]
-        changed = [place for place in moved if place not in new]
-        self._changes.changed_recipients = [there[email_id][idx] for email_id, idx in changed]
+        self._changes.recipients = list(new.values())
+        self._changes.changed_recipients = list(moved.values())
         self._changes.policy_objects = list(self._new_policy.values())
         self._changes.changed_policy_objects = list(self._changed_policy.values())
         self._changes.counts = self._tally.new()
@@ -144,7 +144,12 @@ class Projection:
 
     def _move(self, email_id: str, row: Row, state: State, *, number: int, at: datetime) -> None:
         if move(row, state, number=number, at=at):
-            self._moved[email_id, row["idx"]] = None
+            self._note_move(email_id, row)
+
+    def _note_move(self, email_id: str, row: Row) -> None:
+        place = email_id, row["idx"]
+        if place not in self._new_recipients:
+            self._moved[place] = row
 
     def _count(self, fields: Fields, amounts: Mapping[str, int], *, number: int, at: datetime) -> None:
         email = self._known.emails.get(fields["id"])
@@ -165,7 +170,7 @@ class Projection:
         for row in rows:
             if row["idx"] not in there:
                 there[row["idx"]] = row
-                self._new_recipients[email_id, row["idx"]] = None
+                self._new_recipients[email_id, row["idx"]] = row
         # The same message told by two events, as after a rebuild of the queue, is one. What waits for its time is sent
         # with the first attempt.
         held = self._known.emails[email_id]
@@ -181,9 +186,9 @@ class Projection:
             row = recipients.get(outcome.recipient)
             if row is None:
                 continue
-            if note_outcome(row, outcome, number=number):
-                self._moved[fields["id"], outcome.recipient] = None
-            self._move(fields["id"], row, outcome.state, number=number, at=at)
+            noted = note_outcome(row, outcome, number=number)
+            if move(row, outcome.state, number=number, at=at) or noted:
+                self._note_move(fields["id"], row)
             if outcome.state not in ENDED or row["number"] == number:  # of two ends one stands
                 word = counted_as(outcome)
                 counted[word] = counted.get(word, 0) + 1
@@ -214,7 +219,7 @@ class Projection:
                 self._move(fields["id"], row, State.CANCELLED, number=number, at=at)
 
     def _rescheduled(self, number: int, fields: Fields, _at: datetime) -> None:
-        scheduled_at = from_ms(fields["scheduled_at"])
+        scheduled_at = instant(fields["scheduled_at"])
         email = self._known.emails.get(fields["id"])
         if email is not None and number > email["scheduled_number"]:
             email.update(scheduled_at=scheduled_at, scheduled_number=number)
@@ -256,7 +261,7 @@ class Projection:
 
 
 def _outcome(raw: dict[str, Any]) -> Outcome:
-    return Outcome(int(raw["recipient"]), State(raw["state"]), int(raw["code"]), str(raw["status"]), str(raw["text"]))
+    return Outcome(int(raw["recipient"]), _STATES[raw["state"]], int(raw["code"]), str(raw["status"]), str(raw["text"]))
 
 
 def _event_row(event: Event, at: datetime) -> Row:
@@ -281,6 +286,6 @@ def _unread_row(event: Event) -> Row:
         "number": event.number,
         "email_id": str(event.fields.get("id") or ""),
         "kind": str(event.fields.get("kind") or ""),
-        "at": from_ms(0),
+        "at": instant(0),
         "body": event.fields,
     }

@@ -7,7 +7,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from history.tables import emails, recipients
+from history.tables import TAGGED, emails, recipients
 from outbox.states import LastEvent
 
 
@@ -64,7 +64,7 @@ def _has_tag(name: str, value: str | None, dialect: str) -> sa.ColumnElement[boo
         each = sa.func.jsonb_array_elements(tags).table_valued(sa.column("value", postgresql.JSONB), name="tag")
         words = [each.c.value[place].astext for place in range(len(pair))]
         # The index knows which words are there, and not which of them is the name.
-        return sa.and_(tags.contains([pair]), _exists(each, words, pair))
+        return sa.and_(sa.text(TAGGED), tags.contains([pair]), _exists(each, words, pair))
     each = sa.func.json_each(emails.c.tags).table_valued("value", name="tag")
     return _exists(each, [sa.func.json_extract(each.c.value, f"$[{place}]") for place in range(len(pair))], pair)
 

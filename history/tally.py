@@ -5,8 +5,9 @@ A row names the last event that it counts, so a replayed, older event is not cou
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import lru_cache
 
-from history.moves import Row
+from history.moves import INSTANTS, Row
 from outbox.bounces import bounce_of
 from outbox.message import Outcome
 from outbox.states import State
@@ -21,9 +22,14 @@ COUNTED = (
 Key = tuple[int, str]  # a slot by its place in time, and a domain in lower case
 
 
+@lru_cache(maxsize=INSTANTS)
+def _place(at: datetime) -> int:
+    return to_ms(at) // _SLOT
+
+
 def slot_of(at: datetime) -> datetime:
     """The quarter of an hour in which it is."""
-    return from_ms(to_ms(at) // _SLOT * _SLOT)
+    return from_ms(_place(at) * _SLOT)
 
 
 def domain_of(reverse_path: str) -> str:
@@ -45,13 +51,13 @@ class Tally:
     """Counts events, in the order of their numbers, into rows of `email_counts`."""
 
     def __init__(self, known: Iterable[Row]) -> None:
-        self._rows: dict[Key, Row] = {(to_ms(row["slot"]) // _SLOT, row["domain"]): row for row in known}
+        self._rows: dict[Key, Row] = {(_place(row["slot"]), row["domain"]): row for row in known}
         self._known = frozenset(self._rows)
         self._moved: dict[Key, None] = {}
 
     def add(self, number: int, at: datetime, domain: str, amounts: Mapping[str, int]) -> None:
         """Count one event, unless its row counts it already."""
-        key = to_ms(at) // _SLOT, domain
+        key = _place(at), domain
         row = self._rows.get(key)
         if row is None:
             empty: Row = {"slot": slot_of(at), "domain": domain, "number": 0, **dict.fromkeys(COUNTED, 0)}

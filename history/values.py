@@ -51,6 +51,8 @@ def _maker(kind: Any, instant: Callable[[datetime], int]) -> Callable[[Any], Any
 
 def to_json(value: Any) -> str:
     """The value as JSON. The search for NULs costs one fast pass, the replacing only where it is needed."""
+    if value in ([], ()):  # as most fields of a mail are
+        return "[]"
     text = orjson.dumps(value).decode()
     return orjson.dumps(without_nul(value)).decode() if _ESCAPED_NUL in text else text
 

@@ -5,7 +5,7 @@ changes as one document too (`json_to_recordset`). SQLite is in our process and 
 we make ourselves: SQLAlchemy's way from a dict to a bound row costs more than SQLite does with it.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -38,11 +38,11 @@ def rows_of(
     return [dict(zip(names, row, strict=True)) for row in found]
 
 
-def insert(db: sa.Connection, table: sa.Table, rows: Sequence[Row]) -> None:
-    """Insert rows of which none is there yet."""
+def insert(db: sa.Connection, table: sa.Table, rows: Iterable[Row]) -> None:
+    """Insert whole rows of which none is there yet."""
     if not rows:
         return
-    names = tuple(rows[0])
+    names = tuple(str(column.name) for column in table.columns)
     if _on_postgresql(db):
         copying.insert(db, table, names, rows)
     else:
@@ -87,7 +87,7 @@ def _records(table: sa.Table, names: Sequence[str]) -> Any:
 _Statement = tuple[str, Values]  # of one row, and what makes its values
 
 
-def _run_each(db: sa.Connection, statement: _Statement, rows: Sequence[Row]) -> None:
+def _run_each(db: sa.Connection, statement: _Statement, rows: Iterable[Row]) -> None:
     """Run a statement of one row for all rows, on SQLite."""
     text, values = statement
     db.exec_driver_sql(text, [tuple(values.of(row)) for row in rows])

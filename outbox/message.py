@@ -17,6 +17,12 @@ from runtime.frozen import frozen
 RecipientKind = Literal["to", "cc", "bcc", "envelope"]
 
 
+def domain_of(address: str) -> str:
+    """The domain of a forward-path, see `Recipient.domain`."""
+    domain = address.rpartition("@")[2].lower()
+    return domain if domain.isascii() else domain.encode("idna").decode()
+
+
 @frozen
 class Recipient:
     """A forward-path (RFC 5321 section 2.3.5) and the field that named it; `envelope` when SMTP gave it."""
@@ -27,8 +33,7 @@ class Recipient:
     @property
     def domain(self) -> str:
         """The lower-case domain, as an A-label where it is internationalised: the name of its lane."""
-        domain = self.address.rpartition("@")[2].lower()
-        return domain if domain.isascii() else domain.encode("idna").decode()
+        return domain_of(self.address)
 
 
 @frozen

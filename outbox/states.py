@@ -5,6 +5,7 @@
 
 from collections.abc import Iterable
 from enum import StrEnum
+from functools import cache
 
 
 class State(StrEnum):
@@ -99,6 +100,10 @@ def last_event(states: Iterable[State], *, complained: bool = False, reaction: R
     """
     if complained:
         return LastEvent.COMPLAINED
-    present = set(states)
-    word = next((word for state, word in _WORDS if state in present), LastEvent.QUEUED)
+    word = _weightiest(frozenset(states))
     return LastEvent(reaction) if reaction and word is LastEvent.DELIVERED else word
+
+
+@cache
+def _weightiest(present: frozenset[State]) -> LastEvent:
+    return next((word for state, word in _WORDS if state in present), LastEvent.QUEUED)

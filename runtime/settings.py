@@ -218,7 +218,7 @@ class Settings(BaseSettings):
     journal_retention: Duration = Field(
         timedelta(days=7), description="Least age at which a journal segment is deleted, once all its mail has ended."
     )
-    recorder_batch: Positive = Field(1000, description="Most events in one database transaction.")
+    recorder_batch: Positive = Field(2000, description="Most events in one database transaction.")
     request_log_keep: Positive = Field(
         10_000, description="Requests to the API kept in the queue for GET /logs; sends that were taken are not."
     )
