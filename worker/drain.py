@@ -25,7 +25,7 @@ from worker.sender import Sender
 log = get(__name__)
 
 LOOK = 1.0  # seconds between looks at the lanes when nothing calls
-COALESCE = 0.001  # seconds that a call waits for others: one look serves them all
+COALESCE = 0.001  # seconds that a call waits for others, since one look serves them all, and for work that came before
 REAP = 1.0
 REAP_GRACE = 2.0  # seconds after the queue was away in which nobody reaps: first, everybody settles what was delivered
 PRUNE = 60.0
@@ -166,7 +166,7 @@ class Drain:
         """Open a channel at once for the lane that work came to, and look at all of them beside it.
 
         Its claim goes first: to listen again, and to look, costs as much time as the claim takes. Work that came with
-        the call needs neither, and its MAIL goes first.
+        the call needs neither, and its way goes first.
         """
         asked_at = time.monotonic()
         call = await self._listener.hear(LOOK, is_free=self._is_free(asked_at))
@@ -175,8 +175,7 @@ class Drain:
             channel.give(call.claims, asked_at=asked_at)
             if self._ended.is_set():
                 channel.stop()
-            for _ in range(2):  # in the first it says MAIL, and what is said in a turn leaves at its end
-                await asyncio.sleep(0)
+            await asyncio.sleep(COALESCE)  # to listen again takes as long as the next hop takes to say 354
             return
         if call.lane and self._may_open(call.lane):
             await self._open(call.lane, next(self._names)).answered.wait()
