@@ -13,9 +13,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from history.moves import INSTANTS, Row
+from history.moves import Row
 from history.tables import Instant
 from history.values import Values, quoted
+from runtime.clock import REMEMBERED
 
 _COPY = "copy"  # the execution option that carries what to copy to where the driver is called
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
@@ -76,6 +77,6 @@ def _type(kind: Any) -> str:
     return "text"
 
 
-@lru_cache(maxsize=INSTANTS)
+@lru_cache(maxsize=REMEMBERED)
 def _microseconds(instant: datetime) -> int:
     return (instant - _EPOCH) // _MICROSECOND

@@ -5,7 +5,6 @@ recipient, and of two ends (there should be one) the first stands.
 """
 
 from datetime import datetime
-from functools import lru_cache
 from typing import Any
 
 from outbox.events import Fields
@@ -14,9 +13,6 @@ from outbox.states import ENDED, State
 from runtime.clock import from_ms
 
 Row = dict[str, Any]
-# Of how many instants we remember their other forms: rows of a mail share theirs, and often so do mails of a moment.
-INSTANTS = 1000
-instant = lru_cache(maxsize=INSTANTS)(from_ms)
 
 
 def supersedes(new: State, number: int, *, old: State, old_number: int) -> bool:
@@ -35,7 +31,7 @@ def email_row(message: Fields, number: int) -> Row:
     return {
         "id": message["id"],
         "number": number,
-        "created_at": instant(message["created_at"]),
+        "created_at": from_ms(message["created_at"]),
         "via": message["via"],
         "key_id": message["key_id"],
         "reverse_path": message["reverse_path"],
@@ -50,7 +46,7 @@ def email_row(message: Fields, number: int) -> Row:
         "size": message.get("size", 0),
         "text_derived": message.get("text_derived", False),
         "smtputf8": message.get("smtputf8", False),
-        "scheduled_at": instant(scheduled_at) if scheduled_at else None,
+        "scheduled_at": from_ms(scheduled_at) if scheduled_at else None,
         "scheduled_number": number,
         "complained": False,
         "reaction": None,
@@ -60,7 +56,7 @@ def email_row(message: Fields, number: int) -> Row:
 
 def recipient_rows(message: Fields, number: int) -> list[Row]:
     """The rows of a message's recipients before any attempt."""
-    created_at, scheduled_at = instant(message["created_at"]), message.get("scheduled_at")
+    created_at, scheduled_at = from_ms(message["created_at"]), message.get("scheduled_at")
     scheduled = bool(scheduled_at) and scheduled_at > message["created_at"]
     state = State.SCHEDULED if scheduled else State.QUEUED
     deliveries: dict[str, int] = {}  # numbered by domain, as `Message.deliveries` does

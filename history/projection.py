@@ -9,11 +9,12 @@ from datetime import datetime
 from itertools import chain
 from typing import Any
 
-from history.moves import Row, email_row, instant, move, note_outcome, recipient_rows
+from history.moves import Row, email_row, move, note_outcome, recipient_rows
 from history.tally import Tally, counted_as, domain_of
 from outbox.events import Event, Fields
 from outbox.message import Outcome
 from outbox.states import ENDED, Reaction, State, last_event
+from runtime.clock import from_ms
 
 _ENVELOPE = ("kind", "at", "id")
 Telling = tuple[str, ...]  # what an event tells, whatever its number
@@ -96,7 +97,7 @@ class Projection:
         fields = event.fields
         fold = self._folds.get(str(fields.get("kind")))
         try:
-            at = instant(fields["at"])
+            at = from_ms(fields["at"])
             if fold is not None:
                 fold(event.number, fields, at)
         except _UNREADABLE:
@@ -219,7 +220,7 @@ class Projection:
                 self._move(fields["id"], row, State.CANCELLED, number=number, at=at)
 
     def _rescheduled(self, number: int, fields: Fields, _at: datetime) -> None:
-        scheduled_at = instant(fields["scheduled_at"])
+        scheduled_at = from_ms(fields["scheduled_at"])
         email = self._known.emails.get(fields["id"])
         if email is not None and number > email["scheduled_number"]:
             email.update(scheduled_at=scheduled_at, scheduled_number=number)
@@ -286,6 +287,6 @@ def _unread_row(event: Event) -> Row:
         "number": event.number,
         "email_id": str(event.fields.get("id") or ""),
         "kind": str(event.fields.get("kind") or ""),
-        "at": instant(0),
+        "at": from_ms(0),
         "body": event.fields,
     }

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from functools import lru_cache
 
-from history.moves import INSTANTS, Row
+from history.moves import Row
 from outbox.bounces import bounce_of
 from outbox.message import Outcome
 from outbox.states import State
-from runtime.clock import from_ms, to_ms
+from runtime.clock import REMEMBERED, from_ms, to_ms
 
 _SLOT = 15 * 60 * 1000  # ms of a slot: the hours and days of every time zone begin with one
 COUNTED = (
@@ -22,7 +22,7 @@ COUNTED = (
 Key = tuple[int, str]  # a slot by its place in time, and a domain in lower case
 
 
-@lru_cache(maxsize=INSTANTS)
+@lru_cache(maxsize=REMEMBERED)
 def _place(at: datetime) -> int:
     return to_ms(at) // _SLOT
 

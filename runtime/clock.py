@@ -4,6 +4,9 @@ import time
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
+# Of how many instants other forms are remembered: a mail's records share theirs, as do mails of a moment under load.
+REMEMBERED = 1000
+
 
 def now() -> datetime:
     """The wall clock, aware UTC, to the millisecond, so that it comes back unchanged from every store.
@@ -18,7 +21,7 @@ def to_ms(instant: datetime) -> int:
     return round(instant.timestamp() * 1000)
 
 
-@lru_cache(maxsize=64)  # what a millisecond under load asks for is one instant, and making it costs ten calls
+@lru_cache(maxsize=REMEMBERED)
 def from_ms(ms: float | str | bytes) -> datetime:
     """The aware UTC instant of `ms` milliseconds since the epoch."""
     return datetime.fromtimestamp(float(ms) / 1000, UTC)
