@@ -1,8 +1,8 @@
 """Moves closed events with the contents of their messages out of the queue into the archive: a chore, no database.
 
 Nothing leaves the queue before the store gave back what was written: the stream is trimmed, and contents and ended
-messages go, only behind that. While the queue's memory is plenty nothing goes in the first half minute: what is busy
-now, with mail or with a database that is away, has that time for it.
+messages go, only behind that. Unless they become many, or memory scarce, nothing goes in the first half minute: who is
+busy, with mail or with a database that is away, goes first.
 """
 
 import sys
@@ -18,7 +18,7 @@ from outbox.archive import Archive, Segment
 from outbox.blobs import Blobs
 from outbox.errors import BlobLost, ObjectsUnavailable
 from outbox.events import Event
-from outbox.floors import has_room
+from outbox.floors import memory_share
 from outbox.generation import Memory
 from outbox.message import Message
 from outbox.retire import compact
@@ -34,6 +34,9 @@ _SEGMENT_EVENTS = 5_000
 _SEGMENT_BYTES = 8 * 1024 * 1024  # of content: contents lie in the queue's memory until they are archived
 _SILENT = timedelta(seconds=5)  # since the recorder's last word, after which nobody waits for it
 _LONGEST_OPEN = timedelta(seconds=30)  # events this old are archived even if they are few
+# Full segments are archived at once while more events than that wait, or that share of the queue's memory is used.
+_MOST_OPEN = 50_000
+_LITTLE_ROOM = 0.4
 _TURN = 60.0  # seconds after which another machine may take the turn of one that died in it
 
 
@@ -80,9 +83,11 @@ class _Archiving:
         return len(events)
 
     def _is_time(self, archived: int, now: datetime) -> bool:
-        """Whether the memory that lies behind the archive is wanted, or has been used for long enough."""
+        """Whether the memory that lies behind the archive is much, or wanted, or has been used for long enough."""
+        if self._tail.newest() - archived >= _MOST_OPEN or _is_old(self._tail.events(archived, 1), now):
+            return True
         info: Any = self._redis.info("memory")
-        return not has_room(info) or _is_old(self._tail.events(archived, 1), now)
+        return memory_share(info) >= _LITTLE_ROOM
 
     def _needless(self, now: datetime) -> int:
         """The last event that a recorder in step has: it soon reads the next ones, at less cost from the queue."""

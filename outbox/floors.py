@@ -67,11 +67,6 @@ def memory_used(info: Mapping[str, Any]) -> int:
     return int(info.get("used_memory", 0)) - int(info.get("mem_not_counted_for_evict", 0))
 
 
-def has_room(info: Mapping[str, Any]) -> bool:
-    """Whether the queue (INFO memory) holds so little that its memory need not be saved; not, where that is unknown."""
-    return bool(info) and memory_used(info) < _ROOM and memory_share(info) < _ROOM_SHARE
-
-
 class Floors:
     """One per process that accepts. `run` keeps looking; `demand` refuses by what was found last."""
 
@@ -122,8 +117,8 @@ class Floors:
                 info = await self._redis.info("memory")
         except StoreError:
             info = {}
-        self._has_room = has_room(info)
         share = memory_share(info)
+        self._has_room = bool(info) and memory_used(info) < _ROOM and share < _ROOM_SHARE
         is_full = self._memory_share < 1 and share >= self._memory_share
         self._note("memory of the queue", f"{share:.0%} used" if is_full else "")
 

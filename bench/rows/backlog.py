@@ -26,9 +26,9 @@ _SIZE = 400  # octets of a mail
 _DOMAINS = tuple(f"d{number}.test" for number in range(10))
 _LEAD_IN = 100  # deliveries before a window begins: connections open
 _WINDOW = 800  # deliveries
-_WINDOWS = 6
+_WINDOWS = 20
 _LOOKS = 15  # at GET /backlog
-_SEGMENT = 30_000  # events of small mails that may wait for their segment to be full
+_OPEN = 5_000  # events that may wait for the archive yet
 
 
 def measure(plan: Plan, tell: Tell) -> list[Figure]:
@@ -93,7 +93,7 @@ def _await_archive(stack: Nightmail) -> None:
     settings = stack.settings()
     with redis_sync(settings) as redis:
         tail = Tail(redis, settings.queue_prefix)
-        until_sync(lambda: tail.newest() - tail.archived() < _SEGMENT, seconds=240)
+        until_sync(lambda: tail.newest() - tail.archived() < _OPEN, seconds=240)
 
 
 def _looks(stack: Nightmail) -> list[float]:

@@ -57,9 +57,11 @@ async def test_archive_takes_much_at_once_where_memory_is_wanted(tail, settings,
 
 
 async def test_archive_waits_with_much_while_there_is_room(tail, settings):
-    """Whoever is busy with mail goes first."""
+    """Whoever is busy with mail goes first, until too many events wait."""
     await deliver(settings, 8, weight=1_100_000)
     assert archive_once(tail, settings, now=NOON) == 0
+    tail.incrby(f"{{{settings.queue_prefix}}}:seq", 50_000)
+    assert archive_once(tail, settings, now=NOON) == 16
 
 
 async def test_archive_leaves_to_a_recorder_in_step_what_it_reads_next(tail, settings):
