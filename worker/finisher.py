@@ -1,7 +1,7 @@
 """Finishes attempts while the channel sends on: receipt to the journal, then settle in the queue.
 
-The receipt is written at once, so that it survives our death. Attempts that end while one group is being settled form
-the next group: one fdatasync and one round trip for all.
+The receipt is written at once, so that it survives our death. Attempts that end meanwhile share an fdatasync, and each
+group of them a round trip.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from worker.trace import trace
 
 log = get(__name__)
 
-GROUP = 64  # attempts finished together
+GROUP = 64  # attempts settled together
 PAUSE_FIRST, PAUSE_MOST = 0.02, 1.0  # seconds between tries while the queue is away
 MOST_REFUSALS = 12  # tries of what the queue, which is well, refuses: a bug
 
@@ -93,18 +93,24 @@ class Finisher:
     async def _run(self) -> None:
         try:
             while self._waiting:
-                group, self._waiting = self._waiting[:GROUP], self._waiting[GROUP:]
-                receipts = [receipt for receipt, _ in group]
-                trace(receipts)
-                await self._sync()
-                UNSETTLED.set(len(receipts) + len(self._waiting))
-                await self._settle(receipts)
-                for receipt, done in group:
-                    done(receipt.claim)
+                synced = len(self._waiting)
+                await self._sync()  # for all: a group that waits for its own waits as long as its settling takes
+                for start in range(0, synced, GROUP):
+                    group = self._waiting[: min(GROUP, synced - start)]
+                    del self._waiting[: len(group)]
+                    UNSETTLED.set(len(group) + len(self._waiting))
+                    await self._finish_group(group)
             self._mark()
         finally:
             self._running = None
             UNSETTLED.set(0)
+
+    async def _finish_group(self, group: Sequence[tuple[Receipt, Done]]) -> None:
+        receipts = [receipt for receipt, _ in group]
+        trace(receipts)
+        await self._settle(receipts)
+        for receipt, done in group:
+            done(receipt.claim)
 
     def _mark(self) -> None:
         try:

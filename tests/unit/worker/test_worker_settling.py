@@ -1,6 +1,7 @@
 """Leases, receipts, verdicts over time, and the simulator: what decides whether mail is sent once."""
 
 from datetime import timedelta
+from typing import ClassVar
 
 import pytest
 
@@ -11,6 +12,7 @@ from outbox.states import State
 from runtime.settings import Settings
 from tests.fixtures.mail import NOON, a_message, an_attempt
 from worker.conclude import begun_at, conclude
+from worker.finisher import GROUP, Finisher
 from worker.leases import MARGIN, Leases
 from worker.receipts import Receipt, Receipts
 from worker.simulator import simulate
@@ -194,3 +196,32 @@ def test_the_simulator_does_as_the_address_says(address, state, code):
     assert [(o.state, o.code) for o in attempt.outcomes] == [(state, code)]
     assert bool(attempt.complained) is address.startswith("complained")
     assert attempt.route == "simulator"
+
+
+async def test_all_that_ended_share_a_sync(tmp_path, monkeypatch):
+    """Under load many end while others are settled: a sync for each group of them would hold all back."""
+
+    class Queue:
+        settled: ClassVar[list[int]] = []
+
+        async def settle_all(self, receipts, *, worker):
+            self.settled.append(len(receipts))
+            return [True] * len(receipts)
+
+    journal, syncs, done = Journal(tmp_path), [], []
+    finisher = Finisher(Queue(), journal, worker="w")
+    sync = finisher._receipts.sync
+
+    async def counted():
+        syncs.append(len(Queue.settled))
+        await sync()
+
+    monkeypatch.setattr(finisher._receipts, "sync", counted)
+    for number in range(2 * GROUP + 1):
+        claim = a_claim(token=number + 1)
+        finisher.finish(Receipt(claim, an_attempt(claim), NOON, None), done.append)
+    await finisher.close(5.0)
+    assert Queue.settled == [GROUP, GROUP, 1]
+    assert syncs == [0]
+    assert len(done) == 2 * GROUP + 1
+    await journal.close()
