@@ -72,7 +72,6 @@ class Outbox:
 
     def __init__(self, redis: Redis, settings: Settings, *, waiting: Redis | None = None) -> None:
         self._redis = redis
-        self._lines = Lines(redis)
         self._waiting = Lines(waiting or redis)
         self._settings = settings
         self._scripts = Scripts(redis, settings)
@@ -139,7 +138,7 @@ class Outbox:
         if not rows:
             return []
         keys = [self._key("c", row[0].decode().rpartition("/")[0]) for row in rows]
-        (contents,) = await _ask(self._lines, ("MGET", *keys))
+        (contents,) = await _ask(self._scripts.lines, ("MGET", *keys))
         claims = [_claim(lane, row, content) for row, content in zip(rows, contents, strict=True)]
         return [claim for claim, content in zip(claims, contents, strict=True) if _is_whole(claim, content)]
 
@@ -203,7 +202,7 @@ class Outbox:
         """Lanes with due work, the longest waiting first; and since when or for when the first delivery waits."""
         key = self._key("lanes")
         due, head = await _ask(
-            self._lines,
+            self._scripts.lines,
             ("ZRANGEBYSCORE", key, "-inf", to_ms(now), "LIMIT", 0, limit),
             ("ZRANGE", key, 0, 0, "WITHSCORES"),
         )

@@ -39,7 +39,7 @@ class Scripts:
 
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis = redis
-        self._lines = Lines(redis)
+        self.lines = Lines(redis)  # for other commands too: the line that a script has just used is a good one
         self._memory = Memory(settings)
         self.prefix = f"{{{settings.queue_prefix}}}"
         self._batcher: Batcher[Call] = Batcher(self.pipeline)
@@ -69,7 +69,7 @@ class Scripts:
         commands = (("EVALSHA", source(name)[1], *keys, *arguments) for name, arguments in calls)
         # The stub of pack_command knows commands of one word only.
         octets = b"".join(map(hiredis.pack_command, commands))  # type: ignore[arg-type]
-        return await self._lines.exchange(octets, len(calls))
+        return await self.lines.exchange(octets, len(calls))
 
 
 def run(redis: BlockingRedis, settings: Settings, name: str, *arguments: Argument) -> Any:
