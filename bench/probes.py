@@ -71,10 +71,10 @@ def submit(side: Side, sink: Sink, mails: int, *, sessions: int = SESSIONS) -> t
 
 def smtp(side: Side, sink: Sink, mails: int) -> Measured:
     """A load by SMTP, and the processor time that a mail of it took."""
-    before = processor.seconds_by_family(side.roots())
+    before, began = processor.seconds_by_family(side.roots()), time.perf_counter()
     accepted, delivered = submit(side, sink, mails)
-    calm(side)
-    return {"accepted": [accepted], "delivered": [delivered], **_spent("smtp", side, before, mails)}
+    rates = {"accepted": [accepted], "delivered": [delivered], "recorded": [_recorded(side, mails, began)]}
+    return rates | _spent("smtp", side, before, mails)
 
 
 def idle(side: Side, sink: Sink) -> Measured:
@@ -122,7 +122,9 @@ def batch(stack: Nightmail, sink: Sink, mails: int) -> Measured:
     """POST /emails/batch of a hundred mails each: delivered per second."""
     requests = -(-mails // BATCH)
     request = post("/emails/batch", stack.token, [_mail(number) for number in range(BATCH)])
-    target = sink.count + requests * BATCH
+    mails = requests * BATCH
+    target = sink.count + mails
+    before = processor.seconds_by_family(stack.roots())
 
     async def send() -> float:
         async with loading(stack.api_port, request, _BATCHES_AT_ONCE) as load:
@@ -132,9 +134,9 @@ def batch(stack: Nightmail, sink: Sink, mails: int) -> Measured:
         return began
 
     began = in_loop(send())
-    delivered = requests * BATCH / (sink.wait_for(target, seconds=_PATIENCE) - began)
-    calm(stack)
-    return {"batch": [delivered]}
+    delivered = mails / (sink.wait_for(target, seconds=_PATIENCE) - began)
+    rates = {"batch": [delivered], "batch recorded": [_recorded(stack, mails, began)]}
+    return rates | _spent("batch", stack, before, mails)
 
 
 def signed(stack: Nightmail, sink: Sink, mails: int) -> Measured:
@@ -178,6 +180,12 @@ def in_loop(work: Coroutine[Any, Any, T]) -> T:
     """Run it in a quick event loop."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(work)
+
+
+def _recorded(side: Side, mails: int, began: float) -> float:
+    """Mails per second until the history has them, from which it stands back while they are delivered."""
+    calm(side)
+    return mails / (time.perf_counter() - began)
 
 
 def _spent(load: str, side: Side, before: dict[str, float], mails: int) -> Measured:

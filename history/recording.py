@@ -22,8 +22,9 @@ _PAUSE = 0.5  # seconds after a failure: at most two tries a second, however the
 # Seconds to gather while few events wait: a small batch costs nearly what a large one does, and recording that a lone
 # mail was taken would be in the way of its delivery.
 _GATHER = 0.1
+_LOOK = 0.25  # seconds between two looks at whether there is room: shorter ones find gaps that close at once
 _FEW = 500
-_MANY = 4_000  # events; behind 5,000 the archive waits no longer, and their contents must be had from there
+_MANY = 16_000  # events; behind 20,000 the archive waits no longer, and their contents must be had from there
 _IDLE = 0.5  # longest wait for news before the checkpoint is looked at again: the database may have been restored
 
 
@@ -115,7 +116,7 @@ class Recording:
             self._standing_back.begin()
         self._stop.wait(_GATHER)
         while self._standing_back and self._standing_back.goes_on(self._recorder.recorded_until):
-            if self._behind() >= _MANY or self._stop.wait(_GATHER):
+            if self._behind() >= _MANY or self._stop.wait(_LOOK):
                 return
 
     def _database_failed(self, error: SQLAlchemyError) -> None:

@@ -4,12 +4,13 @@ A low priority alone does not do it. What waits for a disk or a reply leaves gap
 of a few events, and each of these costs nearly what a large one does.
 """
 
+import os
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
 _STAT = Path("/proc/stat")  # Linux; elsewhere nobody stands back
-_FULL = 0.15  # share of the processors' time that is idle, below which the machine is full
+_ROOM = 0.5  # of one processor: with less of it idle the machine is full
 _LONGEST = timedelta(seconds=5)  # how far behind the history may be for the sake of others
 
 Ticks = tuple[int, int]  # idle, all
@@ -18,8 +19,15 @@ Ticks = tuple[int, int]  # idle, all
 class StandingBack:
     """Looks at the time between two questions, in which the recorder itself did nothing."""
 
-    def __init__(self, *, now: Callable[[], datetime], read: Callable[[], Ticks | None] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        now: Callable[[], datetime],
+        read: Callable[[], Ticks | None] | None = None,
+        processors: int = os.cpu_count() or 1,
+    ) -> None:
         self._now = now
+        self._processors = processors
         self._read = read or processor_time
         self._before: Ticks | None = None
 
@@ -37,7 +45,7 @@ class StandingBack:
         if before is None or self._before is None or not self.is_young(recorded_until):
             return False
         idle, time = self._before[0] - before[0], self._before[1] - before[1]
-        return time > 0 and idle < _FULL * time
+        return time > 0 and idle * self._processors < _ROOM * time
 
 
 def processor_time() -> Ticks | None:

@@ -32,6 +32,7 @@ log = get(__name__)
 
 _SEGMENT_EVENTS = 5_000
 _SEGMENT_BYTES = 8 * 1024 * 1024  # of content: contents lie in the queue's memory until they are archived
+_IN_STEP = 20_000  # events that a recorder may be behind, and the archive still waits for it
 _SILENT = timedelta(seconds=5)  # since the recorder's last word, after which nobody waits for it
 _LONGEST_OPEN = timedelta(seconds=30)  # events this old are archived even if they are few
 # Full segments are archived at once while more events than that wait, or that share of the queue's memory is used.
@@ -93,7 +94,7 @@ class _Archiving:
         """The last event that a recorder in step has: it soon reads the next ones, at less cost from the queue."""
         recorder = self._progress.read()
         awake = recorder.state == "ok" and recorder.at is not None and abs(now - recorder.at) < _SILENT
-        near = awake and self._tail.newest() - recorder.checkpoint < _SEGMENT_EVENTS
+        near = awake and self._tail.newest() - recorder.checkpoint < _IN_STEP
         return recorder.checkpoint if near else sys.maxsize
 
     def _vouch(self, archived: int) -> int:

@@ -70,6 +70,7 @@ def _smtp_figures(ours: Measured, theirs: Measured) -> list[Figure]:
     figures += [
         told(_SMTP, "Nightmail, delivered", ours["delivered"], unit="/s"),
         told(_SMTP, "Nightmail, accepted", ours["accepted"], unit="/s"),
+        told(_SMTP, "Nightmail, delivered and recorded", ours["recorded"], unit="/s"),
         *_hops(_SMTP, ours),
     ]
     if theirs:
@@ -110,6 +111,8 @@ def _batch_figures(ours: Measured, theirs: Measured) -> list[Figure]:
     return [
         *_against(_BATCH, "delivered/s to Postfix's", 4.0, ours["batch"], theirs["delivered"]),
         told(_BATCH, "Nightmail, delivered", ours["batch"], unit="/s"),
+        told(_BATCH, "Nightmail, delivered and recorded", ours["batch recorded"], unit="/s"),
+        *_hops(_BATCH, ours),
     ]
 
 

@@ -8,17 +8,17 @@ from history.standing_back import StandingBack, processor_time
 from tests.fixtures.mail import NOON
 
 
-def standing_back(*reads, now=NOON):
+def standing_back(*reads, now=NOON, processors=2):
     readings = iter(reads)
-    return StandingBack(now=lambda: now, read=lambda: next(readings))
+    return StandingBack(now=lambda: now, read=lambda: next(readings), processors=processors)
 
 
 @pytest.mark.parametrize(
     ("idle", "time", "goes_on"),
     [
         (0, 20, True),  # nothing was idle
-        (2, 20, True),
-        (3, 20, False),  # there is room for the recorder
+        (4, 20, True),
+        (5, 20, False),  # half of one of two processors: there is room for the recorder
         (20, 20, False),
         (0, 0, False),  # no time passed: nothing is known
     ],
@@ -28,6 +28,14 @@ def test_rests_on_a_full_machine(idle, time, goes_on):
     back = standing_back((100, 1000), (100 + idle, 1000 + time))
     back.begin()
     assert back.goes_on(NOON - timedelta(seconds=1)) is goes_on
+
+
+def test_what_is_idle_of_many_processors_is_room():
+    """The recorder is one process, in nobody's way where a whole processor has nothing to do."""
+    for idle, goes_on in ((1, True), (2, False)):
+        back = standing_back((0, 0), (idle, 64), processors=16)
+        back.begin()
+        assert back.goes_on(NOON) is goes_on
 
 
 def test_each_question_asks_about_the_time_since_the_last():
