@@ -19,9 +19,9 @@ from runtime.connections import StoreError
 log = logs.get(__name__)
 
 _PAUSE = 0.5  # seconds after a failure: at most two tries a second, however the database fails
-# Seconds to gather while few events wait: a small batch costs nearly what a large one does, and recording that a lone
-# mail was taken would be in the way of its delivery.
-_GATHER = 0.1
+# Seconds to gather while few events wait: a small batch costs nearly what a large one does, some 25 ms for one event, and
+# would be in the way of the mail that it tells of, or of the next one.
+_GATHER = 0.5
 _LOOK = 0.25  # seconds between two looks at whether there is room: shorter ones find gaps that close at once
 _FEW = 500
 _MANY = 16_000  # events; behind 20,000 the archive waits no longer, and their contents must be had from there

@@ -107,13 +107,13 @@ def test_a_trickle_is_gathered_and_a_flood_is_not():
     """
     waiting = iter([5, 1000, 499, 1000])
     script, _ = play(5, 10, 1000, 0, newest=lambda: 7 + next(waiting))
-    assert script.stop.pauses == [0.1, 0.1]
+    assert script.stop.pauses == [0.5, 0.5]
 
 
 def test_news_after_a_rest_is_gathered():
     """What follows a lone event within a moment, as the end of its delivery, is recorded with it."""
     script, _ = play(0, 2, newest=lambda: 8)
-    assert script.stop.pauses == [0.1, 0.1]
+    assert script.stop.pauses == [0.5, 0.5]
 
 
 def test_missing_tables_are_mended_and_refilled():
