@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeVar
 
 import uvloop
+from redis import Redis
 
 from bench import http_load, processor, smtp_load
 from bench.content import text
@@ -15,6 +16,9 @@ from bench.figures import quantile
 from bench.http_load import Load, post
 from bench.sink import Sink
 from bench.stack import Nightmail
+from outbox.tail import Tail
+from runtime.settings import Settings
+from tests.fixtures.waiting import until_sync
 
 SESSIONS = 20  # SMTP
 CONNECTIONS = 32  # HTTP
@@ -174,6 +178,12 @@ def arrived(stack: Nightmail, sink: Sink) -> None:
             raise TimeoutError(f"{now['depth']} mails still wait; the sink had {sink.count}")
         time.sleep(0.1)
     calm(stack)
+
+
+def archived(redis: Redis, settings: Settings, *, but: int = 0) -> None:
+    """Wait until the chores have moved all events out of the queue but so many."""
+    tail = Tail(redis, settings.queue_prefix)
+    until_sync(lambda: tail.newest() - tail.archived() <= but, seconds=_PATIENCE)
 
 
 def in_loop(work: Coroutine[Any, Any, T]) -> T:

@@ -19,8 +19,8 @@ from runtime.connections import StoreError
 log = logs.get(__name__)
 
 _PAUSE = 0.5  # seconds after a failure: at most two tries a second, however the database fails
-# Seconds to gather while few events wait: a small batch costs nearly what a large one does, some 25 ms for one event, and
-# would be in the way of the mail that it tells of, or of the next one.
+# Seconds to gather while few events wait: a small batch costs nearly what a large one does, some 25 ms for one event,
+# and would be in the way of the mail that it tells of, or of the next one.
 _GATHER = 0.5
 _LOOK = 0.25  # seconds between two looks at whether there is room: shorter ones find gaps that close at once
 _FEW = 500

@@ -8,10 +8,10 @@ from typing import Any
 import orjson
 
 from outbox.ids import Idempotency
+from outbox.lines import Argument
 from outbox.message import Message
 from outbox.packing import packed
 from outbox.records import Header
-from outbox.scripts import Argument
 from outbox.states import State
 from runtime.clock import to_ms
 from runtime.frozen import frozen

@@ -12,7 +12,8 @@ from prometheus_client import Counter
 from redis.asyncio import Redis
 
 from outbox import events
-from outbox.scripts import Argument, Scripts
+from outbox.lines import Argument
+from outbox.scripts import Scripts
 from outbox.tracking import Tracked
 from runtime import clock
 from runtime.connections import StoreError

@@ -7,10 +7,14 @@ more than the exchange, and each of its timeouts a timer of its own.
 import asyncio
 from typing import Any
 
+import hiredis
 from redis.asyncio import Connection, Redis
 from redis.exceptions import ResponseError
 
 from outbox.errors import QueueLost
+
+Argument = str | bytes | int | float
+Command = tuple[Argument, ...]
 
 
 class Lines:
@@ -21,11 +25,12 @@ class Lines:
         self._timeout: float | None = self._pool.connection_kwargs.get("socket_timeout")
         self._idle: list[Connection] = []
 
-    async def exchange(self, octets: bytes, replies: int) -> list[Any]:
+    async def exchange(self, *commands: Command) -> list[Any]:
         """Send commands, read as many replies. An error of the queue's own is its reply; QueueLost is one of them.
 
         Raises ConnectionError or TimeoutError when the outcome of all is unknown; connecting counts as well.
         """
+        octets = b"".join(map(hiredis.pack_command, commands))  # type: ignore[arg-type]  # its stub knows one word only
         line: Connection | None = self._idle.pop() if self._idle else None
         try:
             async with asyncio.timeout(self._timeout):
@@ -36,7 +41,7 @@ class Lines:
                     await self._pool.ensure_connection(line)
                 await line.send_packed_command(octets, check_health=False)
                 answers = []
-                for _ in range(replies):
+                for _ in commands:
                     try:
                         answers.append(await line.read_response(disconnect_on_error=False))
                     except ResponseError as refusal:
@@ -48,6 +53,14 @@ class Lines:
                 await self._pool.release(line)
             raise
         self._idle.append(line)
+        return answers
+
+    async def ask(self, *commands: Command) -> list[Any]:
+        """The same; raises what the queue refuses."""
+        answers = await self.exchange(*commands)
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
         return answers
 
 

@@ -12,7 +12,6 @@ from enum import StrEnum
 from itertools import chain
 from typing import Any
 
-import hiredis
 from redis.asyncio import Redis
 
 from outbox import events
@@ -21,12 +20,12 @@ from outbox.entry import Arguments
 from outbox.errors import ObjectsUnavailable
 from outbox.generation import Memory
 from outbox.handover import Call, unpacked_call
-from outbox.lines import Lines
+from outbox.lines import Argument, Lines
 from outbox.message import Attempt, Claim, Message
 from outbox.packing import unpacked
 from outbox.recall import BRIEF, Recall
 from outbox.receipt import Receipt
-from outbox.scripts import Argument, Scripts
+from outbox.scripts import Scripts
 from outbox.states import State
 from outbox.suppression import Origin, Suppression
 from outbox.view import MessageView, outcome_json, read_view
@@ -138,7 +137,7 @@ class Outbox:
         if not rows:
             return []
         keys = [self._key("c", row[0].decode().rpartition("/")[0]) for row in rows]
-        (contents,) = await _ask(self._scripts.lines, ("MGET", *keys))
+        (contents,) = await self._scripts.lines.ask(("MGET", *keys))
         claims = [_claim(lane, row, content) for row, content in zip(rows, contents, strict=True)]
         return [claim for claim, content in zip(claims, contents, strict=True) if _is_whole(claim, content)]
 
@@ -201,8 +200,7 @@ class Outbox:
     async def lanes(self, *, now: datetime, limit: int) -> tuple[list[str], datetime | None]:
         """Lanes with due work, the longest waiting first; and since when or for when the first delivery waits."""
         key = self._key("lanes")
-        due, head = await _ask(
-            self._scripts.lines,
+        due, head = await self._scripts.lines.ask(
             ("ZRANGEBYSCORE", key, "-inf", to_ms(now), "LIMIT", 0, limit),
             ("ZRANGE", key, 0, 0, "WITHSCORES"),
         )
@@ -219,7 +217,7 @@ class Outbox:
         given = self._key("given", channel)
         if channel:
             await self._scripts.call("idle", channel, self._by_the_queue(now) + round(timeout * 1000) + _IDLE_MS)
-        (told,) = await _ask(self._waiting, ("BLPOP", given, self._key("wake"), timeout))
+        (told,) = await self._waiting.ask(("BLPOP", given, self._key("wake"), timeout))
         if told is None:
             return Call()
         if told[0].decode() != given:
@@ -285,16 +283,6 @@ class Outbox:
         recalled = await self._recall.views({i: fields[BRIEF] for i, fields in found.items() if BRIEF in fields})
         views = {i: recalled.get(i) if BRIEF in fields else read_view(fields, None) for i, fields in found.items()}
         return [view for view in views.values() if view]
-
-
-async def _ask(lines: Lines, *commands: tuple[Argument, ...]) -> list[Any]:
-    """The replies to commands that are no scripts, in one round trip. Raises what the queue refuses."""
-    # The stub of pack_command knows commands of one word only.
-    replies = await lines.exchange(b"".join(map(hiredis.pack_command, commands)), len(commands))  # type: ignore[arg-type]
-    for reply in replies:
-        if isinstance(reply, Exception):
-            raise reply
-    return replies
 
 
 def _settlement(receipt: Receipt, worker: str) -> list[Argument]:

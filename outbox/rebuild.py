@@ -22,10 +22,10 @@ from outbox.entry import Submission
 from outbox.errors import ObjectsUnavailable, OutboxError
 from outbox.facts import Facts, Sources, read_queue, read_stream, under_way
 from outbox.generation import REBUILDING, Memory, Remembered, Sight
+from outbox.lines import Argument
 from outbox.policy_snapshot import read_snapshot, without_secrets
 from outbox.records import Header
 from outbox.restoring import Restoring, put
-from outbox.scripts import Argument
 from runtime.clock import to_ms
 from runtime.logs import get
 from runtime.settings import Settings

@@ -15,9 +15,10 @@ from outbox import events
 from outbox.account import Account, Try
 from outbox.entry import Submission
 from outbox.facts import Sources
+from outbox.lines import Argument
 from outbox.message import Delivery, Message, Outcome
 from outbox.receipt import Receipt
-from outbox.scripts import Argument, source
+from outbox.scripts import source
 from outbox.states import State
 from outbox.suppression import Origin, Suppression, normal
 from outbox.view import outcome_json

@@ -7,17 +7,15 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-import hiredis
 from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, ResponseError
 
 from outbox.generation import Memory
-from outbox.lines import Lines, told
+from outbox.lines import Argument, Lines, told
 from runtime.batcher import Batcher
 from runtime.settings import Settings
 
-Argument = str | bytes | int | float
 Call = tuple[str, Sequence[Argument]]
 
 
@@ -66,10 +64,7 @@ class Scripts:
 
     async def _send(self, calls: Sequence[Call]) -> list[Any]:
         keys = self._memory.script_keys
-        commands = (("EVALSHA", source(name)[1], *keys, *arguments) for name, arguments in calls)
-        # The stub of pack_command knows commands of one word only.
-        octets = b"".join(map(hiredis.pack_command, commands))  # type: ignore[arg-type]
-        return await self.lines.exchange(octets, len(calls))
+        return await self.lines.exchange(*(("EVALSHA", source(name)[1], *keys, *words) for name, words in calls))
 
 
 def run(redis: BlockingRedis, settings: Settings, name: str, *arguments: Argument) -> Any:

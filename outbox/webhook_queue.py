@@ -13,7 +13,8 @@ from typing import Any
 import orjson
 from redis.asyncio import Redis
 
-from outbox.scripts import Argument, Scripts
+from outbox.lines import Argument
+from outbox.scripts import Scripts
 from runtime.clock import from_ms, to_ms
 from runtime.settings import Settings
 

@@ -14,9 +14,7 @@ from bench.plan import Plan, Tell
 from bench.running import no_delivery, running
 from bench.sink import Sink
 from bench.stack import Nightmail
-from outbox.tail import Tail
 from runtime.connections import redis_sync
-from tests.fixtures.waiting import until_sync
 
 ROWS = {"backlog": "delivered/s and GET /backlog with a million mails waiting, against a thousand"}
 (_ROW,) = ROWS
@@ -70,7 +68,8 @@ def _of_large(stack: Nightmail, sink: Sink, size: int, tell: Tell) -> tuple[list
         began = time.perf_counter()
         fill(stack.settings(), size, domains=_DOMAINS, size=_SIZE)
         filled = time.perf_counter()
-        _await_archive(stack)
+        with redis_sync(stack.settings()) as redis:
+            probes.archived(redis, stack.settings(), but=_OPEN)
         tell(f"{size:,} mails put in in {filled - began:.0f} s, archived {time.perf_counter() - filled:.0f} s later")
         looks = _looks(stack)
         first = sink.count
@@ -86,14 +85,6 @@ def _window(sink: Sink, first: int) -> float:
     before, began = sink.look(first + _LEAD_IN, seconds=60)
     after, ended = sink.look(before + _WINDOW, seconds=60)
     return (after - before) / (ended - began)
-
-
-def _await_archive(stack: Nightmail) -> None:
-    """Until the chores have written all but the last segment."""
-    settings = stack.settings()
-    with redis_sync(settings) as redis:
-        tail = Tail(redis, settings.queue_prefix)
-        until_sync(lambda: tail.newest() - tail.archived() < _OPEN, seconds=240)
 
 
 def _looks(stack: Nightmail) -> list[float]:

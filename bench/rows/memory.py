@@ -9,9 +9,7 @@ from bench.figures import Figure, at_most, told
 from bench.filling import fill
 from bench.plan import Plan, Tell
 from bench.running import no_delivery, running
-from outbox.tail import Tail
 from runtime.connections import redis_sync
-from tests.fixtures.waiting import until_sync
 
 ROWS = {"memory": "memory of the queue for a waiting mail of 4 KB"}
 (_ROW,) = ROWS
@@ -27,11 +25,10 @@ def measure(plan: Plan, tell: Tell) -> list[Figure]:
         probes.warm(stack, sink)
         settings = stack.settings()
         with redis_sync(settings) as redis, no_delivery(stack):
-            tail = Tail(redis, settings.queue_prefix)
             empty = _used(redis)
             fill(settings, _MAILS, domains=_DOMAINS, size=_SIZE)
             fresh = _used(redis)
-            until_sync(lambda: tail.archived() >= tail.newest(), seconds=90)
+            probes.archived(redis, settings)
             archived = _used(redis)
     each = [(used - empty) / _MAILS for used in (fresh, archived)]
     tell(f"{_MAILS:,} mails: {each[0]:,.0f} bytes each at once, {each[1]:,.0f} once they are archived")
