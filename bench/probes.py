@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeVar
 
 import uvloop
-from redis import Redis
 
 from bench import http_load, processor, smtp_load
 from bench.content import text
@@ -17,7 +16,7 @@ from bench.http_load import Load, post
 from bench.sink import Sink
 from bench.stack import Nightmail
 from outbox.tail import Tail
-from runtime.settings import Settings
+from runtime.connections import redis_sync
 from tests.fixtures.waiting import until_sync
 
 SESSIONS = 20  # SMTP
@@ -180,10 +179,12 @@ def arrived(stack: Nightmail, sink: Sink) -> None:
     calm(stack)
 
 
-def archived(redis: Redis, settings: Settings, *, but: int = 0) -> None:
-    """Wait until the chores have moved all events out of the queue but so many."""
-    tail = Tail(redis, settings.queue_prefix)
-    until_sync(lambda: tail.newest() - tail.archived() <= but, seconds=_PATIENCE)
+def archived(stack: Nightmail, *, fewer_than: int = 1) -> None:
+    """Wait until fewer events than that are not archived."""
+    settings = stack.settings()
+    with redis_sync(settings) as redis:
+        tail = Tail(redis, settings.queue_prefix)
+        until_sync(lambda: tail.newest() - tail.archived() < fewer_than, seconds=_PATIENCE)
 
 
 def in_loop(work: Coroutine[Any, Any, T]) -> T:

@@ -8,22 +8,23 @@ from nightmail.private import kept_secret, write_private
 
 _TAIL = 1024 * 1024  # octets: a page at most is unwritten, but a file system may have larger blocks
 
-# All settings word for word as docker-compose.yml has them (a test compares them). First durability:
-DURABLE = {
+# Word for word as docker-compose.yml has them (a test compares them). First durability:
+SETTINGS = {
     "appendonly": "yes",
     "appendfsync": "always",
     "no-appendfsync-on-rewrite": "no",  # `yes` would turn `always` off while a child rewrites
     "save": "",
     "maxmemory-policy": "noeviction",
+    # The hash of a waiting mail in one piece of memory takes 460 octets less than in forty, and no more work. Those of
+    # mail to many recipients stay tables, since a field in one piece is looked for from its beginning.
+    "hash-max-listpack-value": "1024",
+    "hash-max-listpack-entries": "64",
+    # Mail goes through a queue quickly: 64 MB of commands, at which a server would write its file anew, are six seconds
+    # of it. 256 MB take 2.5 s to read at a start. To compress contents took more than half of a rewrite's processor
+    # time, and where memory counts they are compressed already (outbox/packing.py).
+    "auto-aof-rewrite-min-size": "256mb",
+    "rdbcompression": "no",
 }
-# The hash of a waiting mail in one piece of memory takes 460 octets less than in forty, and no more work. Those of mail
-# to many recipients stay tables, since a field in one piece is looked for from its beginning.
-SMALL = {"hash-max-listpack-value": "1024", "hash-max-listpack-entries": "64"}
-# Mail goes through a queue quickly: 64 MB of commands, at which a server would write its file anew, are six seconds of
-# it. 256 MB take 2.5 s to read at a start. To compress contents took more than half of a rewrite's processor time, and
-# where memory counts they are compressed already (outbox/packing.py).
-REWRITE = {"auto-aof-rewrite-min-size": "256mb", "rdbcompression": "no"}
-SETTINGS = {**DURABLE, **SMALL, **REWRITE}
 
 # A script takes and gives back hundreds of small pieces of memory, of which glibc keeps seven of a size at hand. Other
 # C libraries do not know the word.

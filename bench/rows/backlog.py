@@ -14,7 +14,6 @@ from bench.plan import Plan, Tell
 from bench.running import no_delivery, running
 from bench.sink import Sink
 from bench.stack import Nightmail
-from runtime.connections import redis_sync
 
 ROWS = {"backlog": "delivered/s and GET /backlog with a million mails waiting, against a thousand"}
 (_ROW,) = ROWS
@@ -26,7 +25,7 @@ _LEAD_IN = 100  # deliveries before a window begins: connections open
 _WINDOW = 800  # deliveries
 _WINDOWS = 20
 _LOOKS = 15  # at GET /backlog
-_OPEN = 5_000  # events that may wait for the archive yet
+_OPEN = 5_000  # events: all but a last segment are archived before deliveries are looked at
 
 
 def measure(plan: Plan, tell: Tell) -> list[Figure]:
@@ -68,8 +67,7 @@ def _of_large(stack: Nightmail, sink: Sink, size: int, tell: Tell) -> tuple[list
         began = time.perf_counter()
         fill(stack.settings(), size, domains=_DOMAINS, size=_SIZE)
         filled = time.perf_counter()
-        with redis_sync(stack.settings()) as redis:
-            probes.archived(redis, stack.settings(), but=_OPEN)
+        probes.archived(stack, fewer_than=_OPEN)
         tell(f"{size:,} mails put in in {filled - began:.0f} s, archived {time.perf_counter() - filled:.0f} s later")
         looks = _looks(stack)
         first = sink.count

@@ -28,7 +28,7 @@ def measure(plan: Plan, tell: Tell) -> list[Figure]:
             empty = _used(redis)
             fill(settings, _MAILS, domains=_DOMAINS, size=_SIZE)
             fresh = _used(redis)
-            probes.archived(redis, settings)
+            probes.archived(stack)
             archived = _used(redis)
     each = [(used - empty) / _MAILS for used in (fresh, archived)]
     tell(f"{_MAILS:,} mails: {each[0]:,.0f} bytes each at once, {each[1]:,.0f} once they are archived")
