@@ -116,6 +116,12 @@ def test_news_after_a_rest_is_gathered():
     assert script.stop.pauses == [0.5, 0.5]
 
 
+def test_without_news_nothing_is_gathered():
+    """An idle recorder looks at the checkpoint again as soon as its wait is over: tables may have been dropped."""
+    script, _ = play(0, 0, 0, newest=lambda: 7)
+    assert script.stop.pauses == []
+
+
 def test_missing_tables_are_mended_and_refilled():
     """When tables are missing they are made at once, and the recorder says `rebuilding` until it has caught up."""
     script, told = play(DROPPED, 1000, 1000, 0)
