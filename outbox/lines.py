@@ -1,17 +1,19 @@
-"""Connections that scripts keep for themselves: one exchange costs a fifth of what a pipeline of the client does.
+"""Connections that scripts keep for themselves: one exchange costs a tenth of what a pipeline of the client does.
 
-The client library's connections and its parser, but not its pool: taking a connection from it and giving it back costs
-more than the exchange, and each of its timeouts a timer of its own.
+The client library opens them, but they are not of its pool while they live: taking a connection from it and giving it
+back costs more than the exchange.
 """
 
 import asyncio
 from typing import Any
 
 import hiredis
-from redis.asyncio import Connection, Redis
+from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
 
-from outbox.errors import QueueLost
+from outbox.line import Line, told
+from runtime.connections import QuickConnection, StoreError
 
 Argument = str | bytes | int | float
 Command = tuple[Argument, ...]
@@ -23,34 +25,24 @@ class Lines:
     def __init__(self, redis: Redis) -> None:
         self._pool = redis.connection_pool
         self._timeout: float | None = self._pool.connection_kwargs.get("socket_timeout")
-        self._idle: list[Connection] = []
+        self._idle: list[Line | _LibraryLine] = []
 
     async def exchange(self, *commands: Command) -> list[Any]:
         """Send commands, read as many replies. An error of the queue's own is its reply; QueueLost is one of them.
 
         Raises ConnectionError or TimeoutError when the outcome of all is unknown; connecting counts as well.
         """
+        if not commands:
+            return []
         octets = b"".join(map(hiredis.pack_command, commands))  # type: ignore[arg-type]  # its stub knows one word only
-        line: Connection | None = self._idle.pop() if self._idle else None
+        line = self._idle.pop() if self._idle else None
+        if line is None or line.is_lost:
+            line = await self._another(line)
         try:
-            async with asyncio.timeout(self._timeout):
-                if line is None:
-                    line = await self._pool.get_connection()  # type: ignore[no-untyped-call]
-                line.socket_timeout = None  # the time of the whole exchange is kept here
-                if not line.is_connected or await line.can_read():  # it was closed, or cannot be trusted
-                    await self._pool.ensure_connection(line)
-                await line.send_packed_command(octets, check_health=False)
-                answers = []
-                for _ in commands:
-                    try:
-                        answers.append(await line.read_response(disconnect_on_error=False))
-                    except ResponseError as refusal:
-                        answers.append(told(refusal))
-        except BaseException:
-            if line is not None:
-                line.socket_timeout = self._timeout
-                await line.disconnect(nowait=True)
-                await self._pool.release(line)
+            answers = await line.exchange(octets, len(commands))
+        except BaseException as failure:
+            line.end(failure if isinstance(failure, StoreError) else ConnectionError("given up"))
+            await self._give_back(line)
             raise
         self._idle.append(line)
         return answers
@@ -63,8 +55,49 @@ class Lines:
                 raise answer
         return answers
 
+    async def _another(self, lost: "Line | _LibraryLine | None") -> "Line | _LibraryLine":
+        """An idle line, or a new one, in place of the lost one."""
+        while lost is not None:
+            await self._give_back(lost)
+            line = self._idle.pop() if self._idle else None
+            if line is not None and not line.is_lost:
+                return line
+            lost = line
+        async with asyncio.timeout(self._timeout):
+            connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
+        kind = Line if isinstance(connection, QuickConnection) else _LibraryLine
+        return kind(connection, timeout=self._timeout)
 
-def told(refusal: ResponseError) -> ResponseError:
-    """What the queue said; QueueLost where a script said that it lost its memory."""
-    lost = type(refusal) is ResponseError and str(refusal).startswith("LOST")
-    return QueueLost(str(refusal)) if lost else refusal
+    async def _give_back(self, line: "Line | _LibraryLine") -> None:
+        await line.connection.disconnect(nowait=True)
+        await self._pool.release(line.connection)
+
+
+class _LibraryLine:
+    """The same over a connection that cannot be handed over: over TLS, by a Unix socket, or a test's fake."""
+
+    is_lost = False  # found out, and mended, by the next exchange
+
+    def __init__(self, connection: AbstractConnection, *, timeout: float | None) -> None:
+        connection.socket_timeout = None  # the time of the whole exchange is kept here
+        self.connection = connection
+        self._timeout = timeout
+
+    async def exchange(self, octets: bytes, number: int) -> list[Any]:
+        line = self.connection
+        async with asyncio.timeout(self._timeout):
+            if not line.is_connected or await line.can_read():  # it was closed, or cannot be trusted
+                await line.disconnect(nowait=True)
+                await line.connect()  # type: ignore[no-untyped-call]
+            await line.send_packed_command(octets, check_health=False)
+            return [await self._answer() for _ in range(number)]
+
+    async def _answer(self) -> Any:
+        try:
+            return await self.connection.read_response(disconnect_on_error=False)
+        except ResponseError as refusal:
+            return told(refusal)
+
+    def end(self, _failure: Exception) -> None:
+        """It is closed where it is given back."""
+        self.connection.socket_timeout = self._timeout

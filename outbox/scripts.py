@@ -12,7 +12,8 @@ from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, ResponseError
 
 from outbox.generation import Memory
-from outbox.lines import Argument, Lines, told
+from outbox.line import told
+from outbox.lines import Argument, Lines
 from runtime.batcher import Batcher
 from runtime.settings import Settings
 
