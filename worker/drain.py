@@ -44,6 +44,7 @@ class Drain:
         self._settings = parts.settings
         self._dialer = dialer
         self._channels: dict[Channel, asyncio.Task[None]] = {}
+        CHANNELS.set_function(lambda: len(self._channels))
         self._names = (f"{parts.worker}#{number}" for number in count(1))
         self._listener = Listener(parts.outbox, self._names, parts.now)
         self._pauses = Pauses()
@@ -260,13 +261,11 @@ class Drain:
         channel = Channel(lane, name, sender, self._parts)
         task = asyncio.create_task(channel.run())
         self._channels[channel] = task
-        CHANNELS.set(len(self._channels))
         task.add_done_callback(lambda ended: self._closed(channel, ended))
         return channel
 
     def _closed(self, channel: Channel, task: asyncio.Task[None]) -> None:
         del self._channels[channel]
-        CHANNELS.set(len(self._channels))
         now = time.monotonic()
         if task.cancelled():
             return
