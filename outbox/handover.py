@@ -17,7 +17,7 @@ class Call:
 
 
 def unpacked_call(packed: bytes) -> tuple[str, list[list[bytes]]]:
-    """The lane, and the rows of the claims, as accept.lua packed them."""
+    """The lane, and the rows of the claims, each behind its content, as accept.lua packed them."""
     words = _words(packed)
     lane = next(words).decode()
     return lane, [list(islice(words, int(number))) for number in words]

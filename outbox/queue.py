@@ -114,7 +114,7 @@ class Outbox:
         What the queue refuses, it refuses for all of them: the ResponseError stands in place of each reply.
         """
         settings, now = self._settings, entries[0].at
-        arguments: list[Argument] = [self._lease_ms, settings.lane_connections, settings.claim_batch, self._skew_ms]
+        arguments: list[Argument] = [self._lease_ms, settings.claim_batch, self._skew_ms]
         arguments += len(entries), now, bucket_of(now), b"".join(chain.from_iterable(e.contents for e in entries))
         for entry in entries:
             arguments += entry.words
@@ -223,7 +223,7 @@ class Outbox:
         if told[0].decode() != given:
             return Call(told[1].decode())
         lane, rows = unpacked_call(told[1])
-        return Call(lane, channel, [_claim(lane, row, row[4]) for row in rows])
+        return Call(lane, channel, [_claim(lane, row, content) for content, *row in rows])
 
     async def cancel(self, message_id: str, *, now: datetime) -> Cancel:
         """Cancel the whole message unless some of it is being sent or has ended."""
@@ -316,7 +316,7 @@ def _tokens(claims: Sequence[Claim]) -> list[Argument]:
 
 
 def _claim(lane: str, row: list[Any], content: bytes | None) -> Claim:
-    did, token, to, meta, _, *past = row
+    did, token, to, meta, *past = row
     attempts, duplicate, rescheduled, suppressed = past or _NO_PAST
     message = Message.from_json(meta)
     return Claim(

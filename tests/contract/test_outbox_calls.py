@@ -6,6 +6,7 @@ import pytest
 
 from outbox.handover import Call
 from outbox.message import Claim
+from outbox.queue import Outbox
 from outbox.states import State
 from tests.fixtures.mail import NOON, a_submission, an_attempt, an_entry
 
@@ -78,6 +79,51 @@ async def test_a_channel_that_waits_is_given_what_comes(outbox):
     assert await claim(outbox) == []
     assert await outbox.settle(held, an_attempt(held), worker="w", now=NOON, next_attempt_at=None)
     assert (await outbox.find(mail.message.id)).states == (State.DELIVERED, State.DELIVERED)
+
+
+@pytest.mark.parametrize("suppressed", [(), ("b@one.test",)])
+async def test_what_is_given_leaves_the_queue_as_if_it_were_claimed(outbox, redis, bare_settings, suppressed):
+    """Accept claims by a way of its own: nobody can tell, neither from the claims nor from any key."""
+    mails = [a_submission("a@one.test", "b@one.test"), a_submission("c@one.test", content=b"")]
+    other = bare_settings.model_copy(update={"queue_prefix": bare_settings.queue_prefix + "-claimed"})
+    claimed = Outbox(redis, other)
+    for settings in (bare_settings, other):
+        for address in suppressed:
+            await redis.hset(f"{{{settings.queue_prefix}}}:suppressed", address, '{"id":"s","origin":"manual"}')
+    await wait(outbox, READY)
+    await put(outbox, *mails)
+    call = await wait(outbox, READY)
+    await put(claimed, *mails)
+    assert (await wait(claimed)).lane == LANE
+    given = sorted(call.claims, key=lambda held: held.delivery_id)
+    assert given == await claim(claimed, channel=READY)
+    assert sorted(len(held.suppressed) for held in given) == [0, len(suppressed)]
+    assert await everything(redis, bare_settings) == await everything(redis, other)
+
+
+async def everything(redis, settings):
+    """All keys of a queue with what they hold; but who waits for work, and states that nothing is in."""
+    prefix, found = f"{{{settings.queue_prefix}}}:", {}
+    readers = {b"string": redis.get, b"hash": redis.hgetall, b"stream": redis.xrange}
+    async for key in redis.scan_iter(match=f"{prefix}*"):
+        kind, name = await redis.type(key), key.decode().removeprefix(prefix)
+        if name != "idle":
+            found[name] = await (redis.zrange(key, 0, -1, withscores=True) if kind == b"zset" else readers[kind](key))
+    found["states"] = {state: number for state, number in found["states"].items() if number != b"0"}
+    return found
+
+
+async def test_what_comes_again_is_not_given_again(outbox):
+    """Of a call that repeats a known mail only the new one is given."""
+    known, new = a_submission(), a_submission()
+    await put(outbox, known)
+    await wait(outbox)
+    (held,) = await claim(outbox)
+    assert await outbox.settle(held, an_attempt(held), worker="w", now=NOON, next_attempt_at=None)
+    await outbox.leave(LANE, "w#1")
+    await wait(outbox, READY)
+    await put(outbox, known, new)
+    assert [held.message.id for held in (await wait(outbox, READY)).claims] == [new.message.id]
 
 
 async def test_what_it_was_given_is_its_own(outbox):
