@@ -55,31 +55,32 @@ class BothStores:
         await self._confirmed.close()
 
     async def _append_all(self, entries: Sequence[Entry]) -> list[Unavailable | None]:
-        # The task begins in the next turn of the loop, when the queue's call has left: its way is the longer one.
-        recording = asyncio.create_task(self._record(entries))
+        places, synced = self._begin(entries)  # first: while the queue works, its own flush is yet to come
         replies = await self._inlet.put_all(entries)
         in_queue = not any(isinstance(reply, Exception) for reply in replies)
-        places: Sequence[Place | None] = await self._places(recording, in_queue=in_queue) or [None] * len(entries)
+        if not await self._is_synced(synced, in_queue=in_queue):
+            places = [None] * len(entries)
         return [self._ended(*one) for one in zip(entries, replies, places, strict=True)]
 
-    async def _record(self, entries: Sequence[Entry]) -> Sequence[Place]:
-        """Where they lie in the journal, on the disk; nothing where they do not."""
+    def _begin(self, entries: Sequence[Entry]) -> "tuple[Sequence[Place | None], asyncio.Future[None] | None]":
+        """Where they lie in the journal, and when they are on the disk; None where they are not written."""
         try:
-            places, synced = self._journal.begin([entry.record(confirmed=False) for entry in entries])
-            await synced
+            return self._journal.begin([entry.record(confirmed=False) for entry in entries])
         except OSError as failure:
             log.error("accept.journal_failed", error=str(failure))
-            return []
-        return places
+            return (), None
 
-    async def _places(self, recording: "asyncio.Task[Sequence[Place]]", *, in_queue: bool) -> Sequence[Place]:
-        """What it gives; nothing where the queue has them and the disk hangs, which keeps nobody waiting."""
+    async def _is_synced(self, synced: "asyncio.Future[None] | None", *, in_queue: bool) -> bool:
+        """Whether they are on the disk. One that hangs keeps nobody waiting where the queue has them."""
+        if synced is None:
+            return False
         try:
-            async with asyncio.timeout(PATIENCE if in_queue else None):
-                return await recording
-        except TimeoutError:
-            log.error("accept.journal_failed", error="an fdatasync hangs")
-            return []
+            async with asyncio.timeout(PATIENCE if in_queue and not synced.done() else None):
+                await synced
+        except OSError as failure:  # TimeoutError is one
+            log.error("accept.journal_failed", error=str(failure) or "an fdatasync hangs")
+            return False
+        return True
 
     def _ended(self, entry: Entry, reply: object, place: Place | None) -> Unavailable | None:
         """`place` is where it lies in the journal, on the disk."""
