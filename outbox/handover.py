@@ -1,8 +1,7 @@
 """Work that comes with the call: accept claims it for a channel that waits, which spares a lone mail a round trip."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from outbox.message import Claim
 
@@ -17,16 +16,18 @@ class Call:
 
 
 def unpacked_call(packed: bytes) -> tuple[str, list[list[bytes]]]:
-    """The lane, and the rows of the claims, each behind its content, as accept.lua packed them."""
-    words = _words(packed)
-    lane = next(words).decode()
-    return lane, [list(islice(words, int(number))) for number in words]
+    """The lane, and the rows of the claims, each behind its content, as accept.lua packed them.
 
-
-def _words(packed: bytes) -> Iterator[bytes]:
-    """Each is written as its length, a colon and itself."""
-    at = 0
-    while at < len(packed):
-        begin = packed.index(b":", at) + 1
-        at = begin + int(packed[at : begin - 1])
-        yield packed[begin:at]
+    The lengths of all words come first; each row begins with the number of its words.
+    """
+    lengths, _, octets = packed.partition(b";")
+    words, at = [], 0
+    for length in map(int, lengths.split(b",")):
+        words.append(octets[at : at + length])
+        at += length
+    lane, rows, at = words[0].decode(), [], 1
+    while at < len(words):
+        end = at + 1 + int(words[at])
+        rows.append(words[at + 1 : end])
+        at = end
+    return lane, rows

@@ -41,6 +41,7 @@ class Wire(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection is there."""
         self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(0)  # else uvloop writes at the end of its turn
 
     def data_received(self, data: bytes) -> None:
         """Octets came."""

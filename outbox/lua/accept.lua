@@ -87,14 +87,14 @@ end
 
 local index, contents, states, lanes, flowing = {}, {}, {}, {}, {}
 local fields = { 'meta', '', 'live', '', 'n', '', 'first', '', 'lane:0', '', 'to:0', '', 'state:0', '' } -- of one message
-local leases, given, any_suppressed = {}, { sole }, taker and redis.call('EXISTS', key('suppressed')) == 1
+local leases, given, any_suppressed = {}, { '', sole }, taker and redis.call('EXISTS', key('suppressed')) == 1
 local group, n, used, number = 0, 0, 0, 0
 if #fresh > 0 then number = redis.call('INCRBY', key('seq'), #fresh) - #fresh end
 
 local function give(did, to, meta, body) -- to the taker, as claim.lua would, behind its content
   leases[#leases + 1], leases[#leases + 2] = clock + lease, did
   local known = any_suppressed and suppressed(meta, sole, to) or ''
-  local claim = known == '' and { 5, body, did, 1, to, meta } or { 9, body, did, 1, to, meta, 0, 0, '', known }
+  local claim = known == '' and { '5', body, did, '1', to, meta } or { '9', body, did, '1', to, meta, '0', '0', '', known }
   for _, word in ipairs(claim) do given[#given + 1] = word end
 end
 
@@ -155,7 +155,9 @@ for state, n in pairs(states) do count(state, n) end
 for lane, n in pairs(flowing) do flow('in', bucket, lane, n) end
 for _, a in ipairs(keeps) do redis.call('SET', key('idem', argv[a]), argv[a + 1], 'PX', argv[a + 2]) end
 if taker then
-  for i, word in ipairs(given) do given[i] = #tostring(word) .. ':' .. word end
+  local lengths = {} -- of the words that follow: "3,12;" and the words in one piece
+  for i = 2, #given do lengths[i - 1] = #given[i] end
+  given[1] = table.concat(lengths, ',') .. ';'
   redis.call('ZREM', key('idle'), taker)
   redis.call('ZADD', key('chan', sole), clock + lease, taker)
   many('ZADD', key('leases'), leases)
