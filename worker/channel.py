@@ -200,12 +200,15 @@ class Channel:
         if self._sender.down is not None:
             return self._sender.unreachable(claim, self._sender.down)
         while self._leases.sure(claim) or await self._sure(claim):
-            self._parts.finisher.begin(claim)
+            # Noted while the next hop reads MAIL: before the dot is early enough.
+            beginning = asyncio.get_running_loop().call_soon(self._parts.finisher.begin, claim)
             try:
                 return await self._sender.attempt(claim, before_dot=self._before_dot, following=following, blob=blob)
             except LeaseLost:
                 self._parts.finisher.forget(claim)
                 log.info("delivery.held_back", id=claim.message.id, delivery=claim.delivery_id)
+            finally:
+                beginning.cancel()
         return None
 
     async def _sure(self, claim: Claim) -> bool:
@@ -226,6 +229,7 @@ class Channel:
         """The last moment to hold back: from a True on, only the next hop can say whether it was delivered."""
         if self._current is None or not self._leases.sure(self._current):
             return False
+        self._parts.finisher.begin(self._current)
         self._unsent.pop(self._current.delivery_id, None)
         return True
 

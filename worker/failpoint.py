@@ -17,8 +17,8 @@ class Step(StrEnum):
     """Where a worker can die, in the order of a delivery."""
 
     AFTER_CLAIM = "after-claim"  # the lease is ours, nothing was said to the next hop
-    BEFORE_MAIL = "before-mail"  # the attempt is noted as begun
-    AFTER_RCPT = "after-rcpt"
+    BEFORE_MAIL = "before-mail"
+    AFTER_RCPT = "after-rcpt"  # the attempt is noted as begun
     BEFORE_DOT = "before-dot"
     AFTER_DOT = "after-dot"  # the next hop may have the message
     AFTER_250 = "after-250"  # it has; our receipt is not written
@@ -37,7 +37,7 @@ def armed(order: str | None, *, die: Callable[[], None]) -> Callable[[Step], Non
     def reach(step: Step) -> None:
         if step is not chosen or next(passages) != last:
             return
-        if step is Step.AFTER_DOT:  # the transport writes at the end of the loop's turn: only then the dot is out
+        if step is Step.AFTER_DOT:  # a transport may write at the end of the loop's turn: then the dot is out
             asyncio.get_running_loop().call_soon(die)
         else:
             die()

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 import worker.process
-from outbox.journal import Journal
+from outbox.journal import Journal, read_segment
 from outbox.queue import Outbox
 from outbox.states import State
 from runtime import clock
@@ -72,6 +72,21 @@ async def test_silent_next_hops_do_not_take_all_connections(stack, monkeypatch):
 
 async def _is_delivered(stack, message_id):
     return await stack.states(message_id) == (State.DELIVERED,)
+
+
+async def test_an_attempt_is_on_record_before_its_dot(stack):
+    """Who dies with the dot out has noted that the mail may be delivered."""
+    stack.hop.answers["dot"] = SILENCE
+    await stack.put("ann@one.test")
+    async with stack.drain(grace=0.1):
+        await until(lambda: "." in stack.hop.lines)
+        assert _noted(stack) == ["begun"]
+
+
+def _noted(stack):
+    """The kinds of a worker's records, in order."""
+    segments = sorted((stack.settings.data_dir / "journal").glob("*/*.log"))
+    return [header["kind"] for segment in segments for _, header, _ in read_segment(segment)]
 
 
 async def test_what_was_begun_is_known_until_it_was_rescued(stack):
