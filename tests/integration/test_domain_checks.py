@@ -8,17 +8,9 @@ from outbox.domain_store import DomainStore
 from outbox.policy import Policy
 from outbox.policy_store import PolicyStore
 from outbox.sender_domain import Status
-from runtime.connections import redis_async
 from runtime.sealing import Seal
 from tests.fixtures.dns_server import DnsServer
 from worker.domain_checks import LATEST, SOONEST, DomainChecks, pause_after
-
-
-@pytest.fixture
-async def redis(settings):
-    client = redis_async(settings, timeout=5)
-    yield client
-    await client.aclose()
 
 
 @pytest.fixture

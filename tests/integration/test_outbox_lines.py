@@ -17,13 +17,6 @@ _NO_SUCH_SCRIPT = "0" * 40
 
 
 @pytest.fixture
-async def redis(settings):
-    client = redis_async(settings, timeout=5)
-    yield client
-    await client.aclose()
-
-
-@pytest.fixture
 def lines(redis):
     return Lines(redis)
 
@@ -89,7 +82,11 @@ async def test_a_line_that_is_cut_while_asked_fails_it(redis, lines):
 async def test_who_gives_up_leaves_no_reply_to_others(redis, lines):
     """The reply to a cancelled exchange may still come: never on a line that others use."""
     asked = asyncio.create_task(lines.ask(("BLPOP", "list", 0)))
-    await asyncio.sleep(0.05)
+
+    async def is_blocked():
+        return (await redis.info("clients"))["blocked_clients"] > 0
+
+    await until(is_blocked)
     asked.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asked
@@ -148,7 +145,8 @@ async def test_silence_is_a_timeout(peer, to_peer):
     peer.says = b"+PONG\r\n"
     for _ in range(3):  # longer than the limit together, and none of them alone
         assert await to_peer.ask(("PING",)) == [b"PONG"]
-        await asyncio.sleep(0.15)
+        (line,) = to_peer._idle
+        await until(lambda: line._timer is None)  # it rang, and nobody waited  # noqa: B023
     peer.says = b""
     with pytest.raises(TimeoutError):
         await to_peer.ask(("PING",))

@@ -19,12 +19,6 @@ LONG = 60.0
 
 
 @pytest.fixture
-async def redis(settings):
-    async with redis_async(settings, timeout=5) as client:
-        yield client
-
-
-@pytest.fixture
 async def waiting(settings):
     async with redis_async(settings, timeout=2 * LONG) as client:
         yield client
