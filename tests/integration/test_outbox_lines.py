@@ -147,6 +147,7 @@ async def test_silence_is_a_timeout(peer, to_peer):
         assert await to_peer.ask(("PING",)) == [b"PONG"]
         (line,) = to_peer._idle
         await until(lambda: line._timer is None)  # it rang, and nobody waited  # noqa: B023
+    assert await to_peer.ask(("PING",)) == [b"PONG"]  # whose timer rings within the next exchange, too early for it
     peer.says = b""
     with pytest.raises(TimeoutError):
         await to_peer.ask(("PING",))
